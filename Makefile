@@ -1,0 +1,52 @@
+# Every habit of the project. Bare `make` lists the targets; nothing is assumed but make, a shell and Python.
+.DEFAULT_GOAL := help
+.PHONY: help setup train test lint repro report ui doctor clean
+
+PYTHON ?= python3
+# The extras last installed stay, so that `make train` after `make setup EXTRAS=gpu` keeps the GPU's packages.
+EXTRAS ?= $(shell cat .venv/.extras 2>/dev/null)
+UV_VERSION := 0.13.8
+export PRESET ARCHIVE
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONUTF8 := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export NO_ALBUMENTATIONS_UPDATE := 1
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+help: ## list these targets
+	@echo "usage: make TARGET [PRESET=simulated|nih|nih-sample|pneumonia] [ARCHIVE=/path/to/archive.zip]"
+	@sed -n 's/^\([a-z]*\):.*## /  \1	/p' Makefile | expand -t 12
+
+setup: .venv/.synced ## make .venv with the packages of uv.lock (EXTRAS=gpu for NVIDIA GPUs)
+	@scripts/dvc-without-git
+
+train: setup ## all stages: data, training, evaluation, report (PRESET=…, ARCHIVE=…)
+	@if [ -n "$$PRESET$$ARCHIVE" ]; then \
+	  set -- "$${PRESET:-$$(cxr preset --current)}"; [ -z "$$ARCHIVE" ] || set -- "$$1" --archive "$$ARCHIVE"; cxr preset "$$@"; fi
+	@dvc repro
+	@echo "report: reports/report.html; runs: make ui"
+
+test: setup ## the test suite
+	@python -m pytest
+
+lint: setup ## style and types
+	@ruff check . && ruff format --check . && mypy
+
+repro: setup ## run what has changed since the last run
+	@dvc repro
+
+report: setup ## write the HTML report, running first what it needs
+	@dvc repro report
+
+ui: setup ## MLflow's pages on http://127.0.0.1:5000
+	@mlflow server --backend-store-uri sqlite:///mlflow.db --default-artifact-root mlruns --host 127.0.0.1 --port 5000
+
+doctor: setup ## look at the machine: what works, what is missing
+	@cxr doctor
+
+clean: ## remove what the stages made; .venv and MLflow's runs stay
+	rm -rf data/raw data/raw.* data/processed data/*.csv models/*.* models/tensorboard models/.partial \
+	  reports/predictions.csv reports/report.html reports/data/quarantine.csv .dvc/cache .dvc/tmp dvc_plots
+
+.venv/.synced: uv.lock pyproject.toml scripts/setup
+	@PYTHON="$(PYTHON)" UV_VERSION="$(UV_VERSION)" EXTRAS="$(EXTRAS)" scripts/setup

@@ -1,0 +1,55 @@
+"""Random changes of the training images, with albumentations; validation and test images never come here."""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.images import Image
+from pipeline.params import AugmentParams
+
+Augment = Callable[[int, NDArray[np.integer], Image], Image]
+
+
+def build_augment(params: AugmentParams, seed: int) -> Augment:
+    """Return a function that changes a batch of images.
+
+    Parameters
+    ----------
+    params : AugmentParams
+        Ranges.
+    seed : int
+        Together with epoch and row it decides each image's change, whatever the order of the images.
+
+    Returns
+    -------
+    callable
+        From epoch, rows (shape (batch,)) and images (uint8, shape (batch, height, width, 1)) to images of the same
+        shape. Not for several threads at once: albumentations keeps its generator in the transform.
+    """
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network at import
+    import albumentations as A  # noqa: N812 - albumentations' own convention
+
+    spatial = A.Affine(
+        rotate=(-params.rotate, params.rotate),
+        translate_percent=(-params.shift, params.shift),
+        scale=(1 - params.scale, 1 + params.scale),
+        p=1.0,
+    )
+    contrast = A.RandomBrightnessContrast(
+        brightness_limit=(-params.brightness, params.brightness),
+        contrast_limit=(-params.contrast, params.contrast),
+        p=1.0,
+    )
+    pipeline = A.Compose([spatial, contrast, A.HorizontalFlip(p=params.horizontal_flip)], seed=seed)
+
+    def augment(epoch: int, rows: NDArray[np.integer], images: Image) -> Image:
+        changed = np.empty_like(images)
+        for position, row in enumerate(rows):
+            state = np.random.SeedSequence([seed, int(epoch), int(row)]).generate_state(1)
+            pipeline.set_random_seed(int(state[0]))
+            changed[position, :, :, 0] = pipeline(image=images[position, :, :, 0])["image"]
+        return changed
+
+    return augment

@@ -1,0 +1,84 @@
+"""What happens after each epoch. Imports Keras: for the training process only."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.input_pipeline import predict
+from pipeline.metrics import macro_auroc
+from pipeline.params import TrainParams
+from pipeline.progress import note
+from pipeline.shards import Processed
+from pipeline.tracking import Run
+
+
+class ExactAuc(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """Add `val_auc`, `val_loss` and `train_auc` to an epoch's figures; must stand before those that read them.
+
+    Keras' own AUC metric is an approximation over thresholds; these are exact, from the stored probabilities, macro
+    means over the findings that are defined. Training images are scored as they are, without augmentation, on a fixed
+    part of the split.
+
+    Parameters
+    ----------
+    data : Processed
+        The images.
+    params : TrainParams
+        Batch size and number of training images scored.
+    run : Run
+        Where the figures are logged.
+    """
+
+    def __init__(self, data: Processed, params: TrainParams, run: Run) -> None:
+        super().__init__()
+        self._data = data
+        self._params = params
+        self._run = run
+        self._labels = {name: data.labels[(data.table["split"] == name).to_numpy()] for name in ("train", "val")}
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Score, extend `logs`, log."""
+        logs = {} if logs is None else logs
+        val = predict(self.model, self._data, "val", self._params.batch_size)
+        train = predict(self.model, self._data, "train", self._params.batch_size, self._params.auc_images)
+        logs["val_loss"] = self._loss(self._labels["val"], val)
+        logs["val_auc"] = macro_auroc(self._labels["val"], val)
+        logs["train_auc"] = macro_auroc(self._labels["train"][: len(train)], train)
+        logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self._run.log_metrics(logs, step=epoch + 1)
+        note(
+            f"epoch {epoch + 1}/{self.params['epochs']}: loss {logs['loss']:.4f}, val loss {logs['val_loss']:.4f}, "
+            f"train AUC {logs['train_auc']:.4f}, val AUC {logs['val_auc']:.4f}"
+        )
+
+    def _loss(self, labels: NDArray[np.float32], probabilities: NDArray[np.float32]) -> float:
+        return float(self.model.loss(labels, probabilities))
+
+
+def build_callbacks(data: Processed, params: TrainParams, run: Run, folder: Path, boards: Path) -> list[Any]:
+    """Return the callbacks in the order in which they must run.
+
+    Parameters
+    ----------
+    data, params, run
+        As in `ExactAuc`.
+    folder : Path
+        Where `model.keras` (the best epoch) and `history.csv` go.
+    boards : Path
+        Where TensorBoard's files go.
+    """
+    best = {"monitor": "val_auc", "mode": "max"}
+    callbacks = [
+        keras.callbacks.TerminateOnNaN(),
+        ExactAuc(data, params, run),
+        keras.callbacks.ModelCheckpoint(str(folder / "model.keras"), save_best_only=True, **best),
+        keras.callbacks.EarlyStopping(patience=params.stop_patience, **best),
+        keras.callbacks.CSVLogger(str(folder / "history.csv")),
+        keras.callbacks.TensorBoard(str(boards), write_graph=False),
+    ]
+    if params.schedule == "plateau":
+        callbacks.append(keras.callbacks.ReduceLROnPlateau(factor=0.1, patience=params.plateau_patience, **best))
+    return callbacks

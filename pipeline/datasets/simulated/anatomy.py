@@ -1,0 +1,189 @@
+"""One patient's chest as numbers, and the curves that bound the lungs, the heart and the diaphragm.
+
+Lengths are millimetres on the detector. Sides are indices: 0 is the patient's right (left of the picture), 1 the
+left. `DIRECTION` turns an index into a sign.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from pipeline.datasets.simulated.canvas import Array
+
+DIRECTION: Final = (-1.0, 1.0)
+RIGHT: Final = 0
+LEFT: Final = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anatomy:
+    """What all films of a patient share, before any finding.
+
+    Attributes
+    ----------
+    sex : {"M", "F"}
+        As in the table.
+    age : int
+        Years at the first film.
+    habitus : float
+        0 is average, 1 one standard deviation heavier.
+    half_width : float
+        From the midline to the inner margin of the ribs at its widest; the whole is the thoracic diameter of the
+        cardiothoracic ratio, about 300 mm in an adult on a 43 cm film.
+    apex : float
+        Height (y) of the lung apex.
+    domes : tuple of float
+        Height (y) of the diaphragm's domes; the right one is about 1.5 cm higher (normally up to 3 cm; Felson,
+        *Chest Roentgenology*, 1973).
+    angle_drop : tuple of float
+        How far the costophrenic angle lies below the dome.
+    heart_base : float
+        Height (y) at which the heart rests on the diaphragm.
+    cardiothoracic : float
+        Widest heart over widest thorax; below 0.5 without cardiomegaly (Danzer, Am J Med Sci 1919;157:513-521).
+    shift : float
+        Displacement of the mediastinum to the patient's left.
+    aeration : float
+        1 is normal; more air, darker lungs.
+    rib_spacing, rib_slope : float
+        Distance of posterior ribs, and how far each falls from spine to lateral wall.
+    breast : float
+        Size of the breast shadow in centimetres of tissue; 0 is none.
+    stomach : float
+        Size of the gas bubble under the left dome, 0 to 1.
+    tilt : float
+        Rotation in the picture's plane, degrees.
+    """
+
+    sex: Literal["M", "F"]
+    age: int
+    habitus: float
+    half_width: float
+    apex: float
+    domes: tuple[float, float]
+    angle_drop: tuple[float, float]
+    heart_base: float
+    cardiothoracic: float
+    shift: float
+    aeration: float
+    rib_spacing: float
+    rib_slope: float
+    breast: float
+    stomach: float
+    tilt: float
+
+
+def draw_anatomy(rng: np.random.Generator) -> Anatomy:
+    """Draw one adult.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        The patient's own.
+
+    Returns
+    -------
+    Anatomy
+        Ages 18 to 94 about a mean near 50, as in NIH ChestX-ray14; women narrower than men.
+    """
+    woman = rng.random() < 0.46
+    habitus = float(np.clip(rng.normal(), -2, 2.2))
+    right_dome = float(rng.normal(84, 6))
+    return Anatomy(
+        sex="F" if woman else "M",
+        age=int(np.clip(rng.normal(50, 16), 18, 94)),
+        habitus=habitus,
+        half_width=float(rng.normal(141 if woman else 151, 5)),
+        apex=float(rng.normal(-152, 6)),
+        domes=(right_dome, right_dome + float(rng.normal(13, 4))),
+        angle_drop=(float(rng.normal(40, 6)), float(rng.normal(37, 6))),
+        heart_base=right_dome + 8,
+        cardiothoracic=float(np.clip(rng.normal(0.43, 0.028), 0.36, 0.475)),
+        shift=float(rng.normal(0, 2.5)),
+        aeration=float(rng.normal(1, 0.07)),
+        rib_spacing=float(rng.normal(24.5, 1.5)),
+        rib_slope=float(rng.normal(30, 6)),
+        breast=float(rng.uniform(0.5, 3)) if woman and rng.random() < 0.75 else 0.0,
+        stomach=float(rng.uniform(0.3, 1)) if rng.random() < 0.6 else 0.0,
+        tilt=float(rng.normal(0, 1.2)),
+    )
+
+
+def lateral_wall(anatomy: Anatomy, y: Array, inset: float = 0.0) -> Array:
+    """Return the distance from the midline to the inner chest wall.
+
+    Parameters
+    ----------
+    anatomy : Anatomy
+        The chest.
+    y : ndarray of float32
+        Heights in millimetres.
+    inset : float
+        Millimetres by which the outline is drawn inwards at the apex, and half as far at the base: the border of a
+        collapsed lung.
+
+    Returns
+    -------
+    ndarray of float32
+        As `y`; 0 above the apex. A quarter of a superellipse: steep at the apex, nearly straight below.
+    """
+    apex = anatomy.apex + 0.8 * inset
+    floor = max(anatomy.domes) + 20
+    level = np.clip((y - apex) / (floor - apex), 0, 1)
+    reach = anatomy.half_width - inset * (1 - 0.55 * level)
+    wall: Array = (reach * (1 - (1 - level) ** 2.6) ** 0.42).astype(np.float32)
+    return wall
+
+
+def diaphragm(anatomy: Anatomy, side: int, across: Array) -> Array:
+    """Return the height (y) of a hemidiaphragm at the distances `across` from the midline (positive outwards)."""
+    middle = 0.45 * anatomy.half_width
+    lateral = np.maximum(across - middle, 0) / (anatomy.half_width - middle)
+    medial = np.maximum(middle - across, 0) / middle
+    curve: Array = (anatomy.domes[side] + anatomy.angle_drop[side] * lateral**2.2 + 10 * medial**2).astype(np.float32)
+    return curve
+
+
+def angle_height(anatomy: Anatomy, side: int) -> float:
+    """Return the height (y) of the costophrenic angle."""
+    return anatomy.domes[side] + anatomy.angle_drop[side]
+
+
+def hilum(anatomy: Anatomy, side: int) -> tuple[float, float]:
+    """Return the position (x, y) of a hilum; the left one is higher in most people (Felson, 1973)."""
+    height = anatomy.apex + 0.47 * (anatomy.heart_base - anatomy.apex)
+    return anatomy.shift + DIRECTION[side] * 40, height - (8 if side == LEFT else 0)
+
+
+def mediastinal_border(anatomy: Anatomy, side: int, rows: Array) -> Array:
+    """Return the distance from the midline to the border of mediastinum and heart, widest above the diaphragm.
+
+    Parameters
+    ----------
+    anatomy : Anatomy
+        The chest; `cardiothoracic` sets the width of the heart, 30 % of it to the right and 70 % to the left.
+    side : int
+        0 right, 1 left.
+    rows : ndarray of float32, shape (n,)
+        Heights in millimetres, evenly spaced.
+
+    Returns
+    -------
+    ndarray of float32, shape (n,)
+        Right: superior vena cava, right atrium. Left: aortic knob, pulmonary trunk, left ventricle.
+    """
+    heart = anatomy.cardiothoracic * 2 * anatomy.half_width * (0.30, 0.70)[side]
+    top, base = anatomy.apex, anatomy.heart_base
+    if side == RIGHT:
+        knots = [(top - 60, 22), (top + 10, 24), (top + 60, 26), (base - 110, 30), (base - 84, 0.86 * heart)]
+        knots += [(base - 62, heart), (base - 26, heart), (base + 10, 0.86 * heart), (base + 60, 0.6 * heart)]
+    else:
+        knots = [(top - 60, 22), (top + 20, 25), (top + 44, 30), (top + 56, 41), (top + 68, 41), (top + 82, 34)]
+        knots += [(base - 104, max(40, 0.48 * heart)), (base - 76, 0.74 * heart), (base - 52, 0.94 * heart)]
+        knots += [(base - 38, heart), (base - 10, heart), (base + 20, 0.9 * heart), (base + 60, 0.6 * heart)]
+    heights, widths = zip(*knots, strict=True)
+    border = np.interp(rows, heights, widths)
+    window = max(1, round(17 / float(rows[1] - rows[0])))
+    smooth = np.convolve(np.pad(border, window, mode="edge"), np.ones(window) / window, mode="same")
+    return smooth[window:-window].astype(np.float32)

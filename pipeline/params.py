@@ -1,0 +1,295 @@
+"""The parameters: one frozen dataclass per section of `params.yaml`, checked by pydantic.
+
+The defaults here are the only ones. A preset (`configs/NAME.yaml`) overrides some of them; `params.yaml` is the
+preset written out in full (see `pipeline.presets`), which is what DVC watches.
+"""
+
+import dataclasses
+import json
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from pipeline.errors import UserError
+from pipeline.files import atomic_open
+
+# pydantic checks exact types (no "7" for 7) and takes no infinity or NaN.
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class DatasetParams:
+    """Which data set, in whose layout."""
+
+    preset: Annotated[str, Field(description="the preset this file was made from (make train PRESET=…)")] = "simulated"
+    adapter: Annotated[
+        Literal["nih", "pneumonia"],
+        Field(description="who reads data/raw: nih (full set and sample) or pneumonia"),
+    ] = "nih"
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class DownloadParams:
+    """Where the images come from."""
+
+    source: Annotated[
+        Literal["simulated", "local", "kaggle"],
+        Field(description="simulated, local (archive below) or kaggle"),
+    ] = "simulated"
+    archive: Annotated[str, Field(description="local: a .zip, .tar or .tar.gz in Kaggle's layout, or a folder")] = ""
+    sha256: Annotated[
+        str,
+        Field(
+            pattern="^([0-9a-f]{64})?$",
+            description="local: the archive's SHA-256; a changed archive is refused",
+        ),
+    ] = ""
+    kaggle: Annotated[
+        str,
+        Field(pattern=r"^([\w-]+/[\w-]+)?$", description="kaggle: owner/data-set as in the page's address"),
+    ] = ""
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class SimulateParams:
+    """The simulated radiographs (source: simulated)."""
+
+    patients: Annotated[int, Field(ge=3, description="several images each")] = 1000
+    seed: Annotated[Seed, Field(description="the same seed draws the same films")] = 7
+    size: Annotated[int, Field(ge=64, le=2048, description="pixels a side of the PNG files")] = 256
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class IngestParams:
+    """What a usable image file is."""
+
+    min_side: Annotated[int, Field(ge=8, description="pixels; smaller images are quarantined")] = 64
+    max_pixels: Annotated[
+        int,
+        Field(ge=4096, le=1_000_000_000, description="width x height; larger ones are quarantined undecoded"),
+    ] = 100_000_000
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class SplitParams:
+    """Who goes where: whole patients, never images."""
+
+    protocol: Annotated[
+        Literal["patient", "official", "folder"],
+        Field(description="patient (7:2:1), official (NIH's lists) or folder (the archive's own test folder)"),
+    ] = "patient"
+    train: Annotated[Fraction, Field(gt=0, description="share of the images; the three sum to 1")] = 0.7
+    val: Annotated[Fraction, Field(gt=0, description="official and folder: val/(train+val) of the rest")] = 0.2
+    test: Annotated[Fraction, Field(gt=0, description="official and folder: their own test set instead")] = 0.1
+    seed: Annotated[Seed, Field(description="the same seed gives the same split, whatever the order of the rows")] = 7
+
+    def __post_init__(self) -> None:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"train + val + test is {total:g}; the three fractions must sum to 1")
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class PreprocessParams:
+    """From any file to the network's pixels; predict and serve read the same values from the model."""
+
+    size: Annotated[int, Field(ge=32, le=1024, description="pixels a side; every image becomes size x size")] = 256
+    fit: Annotated[
+        Literal["stretch", "letterbox"],
+        Field(description="stretch, or letterbox (keep the aspect, pad with black)"),
+    ] = "stretch"
+    clahe: Annotated[bool, Field(description="contrast-limited adaptive histogram equalisation after resizing")] = True
+    clip_limit: Annotated[Positive, Field(description="CLAHE: contrast limit")] = 2.0
+    tiles: Annotated[int, Field(ge=1, le=64, description="CLAHE: tiles a side")] = 8
+    shard_images: Annotated[Count, Field(description="images in one shard file")] = 1024
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class AugmentParams:
+    """albumentations on the training images only. No flip by default: the heart lies left."""
+
+    enabled: Annotated[bool, Field(description="false trains on the images as they are")] = True
+    rotate: Annotated[float, Field(ge=0, le=45, description="degrees, to either side")] = 7.0
+    shift: Annotated[float, Field(ge=0, le=0.5, description="share of the side, in each direction")] = 0.04
+    scale: Annotated[float, Field(ge=0, le=0.5, description="zoom in or out by up to this share")] = 0.08
+    brightness: Annotated[Fraction, Field(description="change by up to this share")] = 0.1
+    contrast: Annotated[Fraction, Field(description="change by up to this share")] = 0.1
+    horizontal_flip: Annotated[Fraction, Field(description="probability of a mirror image")] = 0.0
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class ModelParams:
+    """The network."""
+
+    backbone: Annotated[Literal["ResNet50"], Field(description="from keras.applications")] = "ResNet50"
+    weights: Annotated[
+        str,
+        Field(min_length=1, description="imagenet (checked by hash), none, or a .keras / .weights.h5 file"),
+    ] = "imagenet"
+    dropout: Annotated[float, Field(ge=0, lt=1, description="on the pooled features")] = 0.0
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class TrainParams:
+    """How the network is fitted."""
+
+    seed: Annotated[Seed, Field(description="weights, order and augmentation")] = 7
+    epochs: Annotated[Count, Field(description="at most; early stopping may end sooner")] = 20
+    batch_size: Annotated[Count, Field(description="images a step over all devices together")] = 32
+    learning_rate: Annotated[Positive, Field(description="of Adam, at the start")] = 1.0e-4
+    loss: Annotated[
+        Literal["focal", "binary_crossentropy"],
+        Field(description="focal (Lin et al. 2017) or binary_crossentropy"),
+    ] = "focal"
+    alpha: Annotated[Fraction, Field(gt=0, description="focal: the same factor for both classes")] = 0.25
+    gamma: Annotated[float, Field(ge=0, le=10, description="focal: 0 is cross-entropy")] = 2.0
+    schedule: Annotated[
+        Literal["plateau", "cosine", "constant"],
+        Field(description="plateau (a tenth when validation AUC stands still), cosine (to 0) or constant"),
+    ] = "plateau"
+    plateau_patience: Annotated[Count, Field(description="plateau: epochs without a better validation AUC")] = 2
+    stop_patience: Annotated[Count, Field(description="epochs without a better validation AUC, then stop")] = 5
+    precision: Annotated[
+        Literal["float32", "mixed_bfloat16", "mixed_float16"], Field(description="Keras dtype policy")
+    ] = "float32"
+    deterministic: Annotated[bool, Field(description="the same seed, the same numbers; slower on GPUs")] = True
+    auc_images: Annotated[Count, Field(description="training images, fixed and not augmented, for the train AUC")] = 512
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class EvaluateParams:
+    """How the scores and their intervals are computed."""
+
+    resamples: Annotated[int, Field(ge=100, le=100_000, description="bootstrap resamples of patients")] = 2000
+    confidence: Annotated[float, Field(ge=0.5, lt=1, description="level of the intervals")] = 0.95
+    seed: Annotated[Seed, Field(description="of the bootstrap")] = 7
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class ReportParams:
+    """The page."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200, description="heading of the report")] = (
+        "Chest X-ray classifier"
+    )
+    examples: Annotated[int, Field(ge=0, le=24, description="training images shown before and after")] = 4
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class TrackingParams:
+    """MLflow. MLFLOW_TRACKING_URI wins over `uri`."""
+
+    uri: Annotated[str, Field(min_length=1, description="where the runs go")] = "sqlite:///mlflow.db"
+    experiment: Annotated[str, Field(min_length=1, max_length=200, description="MLflow experiment")] = "chest-xray"
+    register: Annotated[str, Field(max_length=200, description="registered model's name; empty: not registered")] = (
+        "chest-xray"
+    )
+    system_metrics: Annotated[bool, Field(description="log processor, memory and GPU use")] = True
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class Params:
+    """All sections, in the order of the file."""
+
+    dataset: DatasetParams = field(default_factory=DatasetParams)
+    download: DownloadParams = field(default_factory=DownloadParams)
+    simulate: SimulateParams = field(default_factory=SimulateParams)
+    ingest: IngestParams = field(default_factory=IngestParams)
+    split: SplitParams = field(default_factory=SplitParams)
+    preprocess: PreprocessParams = field(default_factory=PreprocessParams)
+    augment: AugmentParams = field(default_factory=AugmentParams)
+    model: ModelParams = field(default_factory=ModelParams)
+    train: TrainParams = field(default_factory=TrainParams)
+    evaluate: EvaluateParams = field(default_factory=EvaluateParams)
+    report: ReportParams = field(default_factory=ReportParams)
+    tracking: TrackingParams = field(default_factory=TrackingParams)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping as DVC does (YAML 1.2: `1e-4` is a number, `NO` is a word, a repeated key an error).
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is not YAML, or holds something else than a mapping.
+    """
+    try:
+        value = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: give another (--params), or write it with `cxr preset NAME`") from None
+    except (MarkedYAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds a {type(value).__name__}; a mapping of sections is needed")
+    return value
+
+
+def parse_params(values: dict[str, Any], origin: str) -> Params:
+    """Turn nested dictionaries into `Params`.
+
+    Parameters
+    ----------
+    values : dict
+        Section name to key to value. What is left out takes its default.
+    origin : str
+        The file, for the error message.
+
+    Raises
+    ------
+    UserError
+        For an unknown section or key, a wrong type or a value outside its range; names key, value and what is
+        allowed.
+    """
+    try:
+        # As JSON, because in strict mode pydantic makes dataclasses from JSON objects but not from dictionaries.
+        return TypeAdapter(Params).validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        raise UserError(f"{origin}: " + "; ".join(_explain(dict(item)) for item in error.errors())) from None
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a parameter file (see `read_yaml` and `parse_params` for the errors)."""
+    return parse_params(read_yaml(path), str(path))
+
+
+def as_dict(params: Params) -> dict[str, dict[str, Any]]:
+    """Return the resolved parameters as plain dictionaries, in the order of the file."""
+    return dataclasses.asdict(params)
+
+
+def write_yaml(path: Path, values: dict[str, dict[str, Any]]) -> None:
+    """Write sections as YAML, whole or not at all."""
+    with atomic_open(path) as handle:
+        YAML(typ="safe", pure=True).dump(values, handle)
+
+
+def _explain(error: dict[str, Any]) -> str:
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location) or "the file"
+    value = error["input"]
+    if error["type"] == "unexpected_keyword_argument":
+        return f"unknown key {key} (value {value!r}); allowed: {', '.join(_allowed_keys(location[:-1]))}"
+    if error["type"] == "value_error":
+        return f"{key}: {error['ctx']['error']}"
+    if error["type"] == "dataclass_type":
+        return f"{key} is {value!r}; a mapping of {', '.join(_allowed_keys(location))} is needed"
+    return f"{key} is {value!r} ({type(value).__name__}): {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _allowed_keys(location: list[str]) -> list[str]:
+    owner: Any = Params
+    for name in location:
+        owner = owner.__dataclass_fields__[name].type
+    return [item.name for item in dataclasses.fields(owner)]

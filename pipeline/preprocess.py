@@ -1,0 +1,162 @@
+"""Stage `preprocess`: every image to the network's pixels, once, in shards that training reads without decoding."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pandas as pd
+
+from pipeline import images, shards
+from pipeline.errors import UserError
+from pipeline.files import read_json, sha256_file, sha256_text, write_json
+from pipeline.images import Image
+from pipeline.manifest import SPLITS, findings_of, read_manifest, read_splits
+from pipeline.parallel import run_all
+from pipeline.params import Params, PreprocessParams
+from pipeline.progress import note
+
+_KEPT = ["image_id", "patient_id", "view", "sex", "age", "followup", "width", "height", "sha256"]
+
+
+def layout(manifest: pd.DataFrame, splits: pd.DataFrame, shard_images: int) -> pd.DataFrame:
+    """Decide which image lies where.
+
+    Returns
+    -------
+    DataFrame
+        `row, shard, split, path`, the kept columns and the findings. Within a split the order is that of a hash of
+        the image's name: as good as shuffled, so that a small shuffle buffer mixes patients and findings, and the
+        same whatever the order of the tables.
+    """
+    table = splits[["image_id", "split"]].merge(manifest, on="image_id", how="left", validate="one_to_one")
+    if lost := table.loc[table["path"].isna(), "image_id"].tolist():
+        raise UserError(f"{len(lost)} split images are not in the manifest, first {lost[0]}: run `cxr split` again")
+    table["order"] = table["image_id"].map(sha256_text)
+    table["rank"] = table["split"].map(SPLITS.index)
+    table = table.sort_values(["rank", "order"]).reset_index(drop=True)
+    place = table.groupby("split").cumcount() // shard_images
+    table["row"] = range(len(table))
+    table["shard"] = [f"{split}-{n:05d}.tfrecord" for split, n in zip(table["split"], place, strict=True)]
+    return table[["row", "shard", "split", "path", *_KEPT, *findings_of(manifest)]]
+
+
+def process_file(item: tuple[str, str], raw: Path, params: PreprocessParams) -> Image:
+    """Read one image and prepare it.
+
+    Parameters
+    ----------
+    item : (path, sha256)
+        Relative path and the hash of its pixels in the manifest.
+    raw : Path
+        The raw folder.
+    params : PreprocessParams
+        Size, fit and CLAHE.
+
+    Raises
+    ------
+    UserError
+        If the file can no longer be read, or its pixels are not those that were ingested.
+    """
+    path, sha256 = item
+    try:
+        image = images.read_image(raw / path, max_pixels=1_000_000_000)  # its size was bounded by ingest
+    except images.ImageError as error:
+        raise UserError(f"{raw / path}: {error}; it was readable when it was ingested: run `dvc repro` again") from None
+    if images.pixel_sha256(image) != sha256:
+        raise UserError(f"{raw / path} has changed since it was ingested: run `cxr ingest` again")
+    return images.prepare(image, params)
+
+
+def preprocess(
+    manifest_path: Path, splits_path: Path, out: Path, raw: Path, params: Params, workers: int | None = None
+) -> None:
+    """Write shards, index and, last, `meta.json`, without which the folder counts as unfinished.
+
+    Whole shards of an interrupted run are kept when their inputs, parameters, code and checksum are the same; the
+    bytes do not depend on the number of workers.
+
+    Parameters
+    ----------
+    manifest_path, splits_path : Path
+        What `ingest` and `split` wrote.
+    out : Path
+        The folder of processed images.
+    raw : Path
+        What the manifest's paths are relative to.
+    params : Params
+        Sections `dataset`, `split` (for the record) and `preprocess`.
+    workers : int or None
+        Processes; None takes all cores.
+    """
+    table = layout(read_manifest(manifest_path), read_splits(splits_path), params.preprocess.shard_images)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / shards.META).unlink(missing_ok=True)
+    _remove_strangers(out, set(table["shard"]))
+    done = _write_shards(table, out, raw, params.preprocess, workers)
+    shards.write_index(out / shards.INDEX, table.drop(columns="path"))
+    meta: dict[str, Any] = {
+        "dataset": params.dataset.preset,
+        "protocol": params.split.protocol,
+        "size": params.preprocess.size,
+        "findings": findings_of(table.drop(columns="path")),
+        "preprocess": dataclasses.asdict(params.preprocess),
+        "manifest_sha256": sha256_file(manifest_path),
+        "splits_sha256": sha256_file(splits_path),
+        "shards": done,
+    }
+    write_json(out / shards.META, meta)
+    note(f"{len(table)} images of {params.preprocess.size}x{params.preprocess.size} in {len(done)} shards in {out}")
+
+
+def _write_shards(
+    table: pd.DataFrame, out: Path, raw: Path, params: PreprocessParams, workers: int | None
+) -> list[dict[str, Any]]:
+    groups = [(str(name), group) for name, group in table.groupby("shard", sort=False)]
+    keys = {name: _key(group, params) for name, group in groups}
+    pending = [(name, group) for name, group in groups if not _is_done(out / name, keys[name])]
+    items = [item for _, group in pending for item in zip(group["path"], group["sha256"], strict=True)]
+    prepared: Iterator[Image] = run_all(partial(process_file, raw=raw, params=params), items, "preprocessing", workers)
+    for name, group in pending:
+        rows = [int(row) for row in group["row"]]
+        shards.write_shard(out / name, zip(rows, islice(prepared, len(rows)), strict=True))
+        write_json(_note_of(out / name), {"key": keys[name], "sha256": sha256_file(out / name)})
+    return [
+        {
+            "name": name,
+            "split": group["split"].iloc[0],
+            "images": len(group),
+            "sha256": read_json(_note_of(out / name))["sha256"],
+        }
+        for name, group in groups
+    ]
+
+
+def _key(group: pd.DataFrame, params: PreprocessParams) -> str:
+    """Hash all that decides a shard's bytes: parameters, rows, pixels and the code that makes them."""
+    code = [sha256_file(Path(module.__file__ or "")) for module in (images, shards)]
+    rows = [f"{row} {sha256}" for row, sha256 in zip(group["row"], group["sha256"], strict=True)]
+    return sha256_text(json.dumps([dataclasses.asdict(params), code, cv2.__version__, rows], sort_keys=True))
+
+
+def _is_done(path: Path, key: str) -> bool:
+    if not path.is_file() or not _note_of(path).is_file():
+        return False
+    known = read_json(_note_of(path))
+    return bool(known.get("key") == key and known.get("sha256") == sha256_file(path))
+
+
+def _note_of(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _remove_strangers(out: Path, wanted: set[str]) -> None:
+    """Remove shards and notes of an earlier, different run; nothing else is ever written here."""
+    keep = wanted | {_note_of(Path(name)).name for name in wanted}
+    for path in out.iterdir():
+        if path.is_file() and path.name not in keep:
+            path.unlink()

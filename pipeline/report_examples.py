@@ -1,0 +1,86 @@
+"""Example images of the report: which ones, and as the network sees them."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pandas as pd
+
+from pipeline.errors import UserError
+from pipeline.images import Image, ImageError, pixel_sha256, prepare, read_image, resize
+from pipeline.params import PreprocessParams
+
+_SIDE = 256  # pixels of a picture on the page, at most
+_EXACT_SIDE = 128  # up to here PNG shows the network's very pixels; larger ones as PNG would make the page too heavy
+_JPEG_QUALITY = 85
+
+
+def choose_examples(labels: pd.DataFrame, count: int) -> list[int]:
+    """Choose images that show different findings.
+
+    In turn an image without findings and one of each finding, the most frequent first; of those the one with the
+    fewest other findings, and then the first.
+
+    Parameters
+    ----------
+    labels : DataFrame of shape (n_images, n_findings)
+        1, 0 or <NA>, in the order of the images.
+    count : int
+        How many; fewer if there are fewer images.
+
+    Returns
+    -------
+    list of int
+        Positions, without repetition; the same for the same table.
+    """
+    present = (labels == 1).fillna(False).to_numpy(dtype=bool)
+    others = present.sum(axis=1)
+    by_number = sorted(range(present.shape[1]), key=lambda k: (-int(present[:, k].sum()), k))
+    wanted = [others == 0, *(present[:, k] for k in by_number)]
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(labels)):
+        for matches in wanted:
+            free = [place for place in matches.nonzero()[0].tolist() if place not in chosen]
+            if free and len(chosen) < count:
+                chosen.append(min(free, key=lambda place: (others[place], place)))
+    return chosen
+
+
+def draw_example(path: Path, sha256: str, params: PreprocessParams) -> list[dict[str, Any]]:
+    """Show one image as read, resized, and (if CLAHE is on) as the network gets it.
+
+    Returns
+    -------
+    list of dict
+        `title`, `uri` (a data URI), `width` and `height` in pixels.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or its pixels are not those that were ingested.
+    """
+    try:
+        image = read_image(path, max_pixels=1_000_000_000)  # its size was bounded by ingest
+    except ImageError as error:
+        raise UserError(f"{path}: {error}; it was readable when it was ingested: run `dvc repro` again") from None
+    if pixel_sha256(image) != sha256:
+        raise UserError(f"{path} has changed since it was ingested: run `cxr ingest` again")
+    size = f"{params.size} × {params.size}"
+    steps = [("As read", image), (f"Resized to {size}", resize(image, params.size, params.fit))]
+    if params.clahe:
+        steps.append(("After CLAHE: what the network sees", prepare(image, params)))
+    return [{"title": title, **_picture(step)} for title, step in steps]
+
+
+def _picture(image: Image) -> dict[str, Any]:
+    longest = max(image.shape)
+    if longest > _SIDE:
+        height, width = (max(1, round(side * _SIDE / longest)) for side in image.shape)
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).astype("uint8")
+    kind, options = ("png", []) if longest <= _EXACT_SIDE else ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    done, data = cv2.imencode(f".{kind}", image, options)
+    if not done:
+        raise RuntimeError(f"OpenCV could not encode a {kind} of {image.shape}")
+    uri = f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode('ascii')}"
+    return {"uri": uri, "width": image.shape[1], "height": image.shape[0]}

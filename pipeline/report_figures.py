@@ -1,0 +1,152 @@
+"""The geometry of the report's figures; the template draws them as SVG in the page's own type.
+
+Everything is in the units of the figure's viewBox, y downwards, rounded so that the same numbers give the same bytes.
+"""
+
+import math
+from typing import Any
+
+FOREST_WIDTH = 180.0
+_FOREST_MARGIN = 10.0
+ROC_SIDE = 100.0
+CHART_WIDTH, CHART_HEIGHT = 400.0, 220.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 72.0, 14.0, 34.0  # room for the labels of a chart
+_MOST_EPOCH_TICKS = 10
+
+
+def forest_axis(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Choose the axis that all rows of the forest plot share.
+
+    Parameters
+    ----------
+    rows : list of dict
+        `auc`, `ci_low`, `ci_high`, None for undefined.
+
+    Returns
+    -------
+    dict
+        `low` (a tenth, at most 0.5, so that chance is always in sight), `width` and `ticks` (x, label).
+    """
+    values = [row[key] for row in rows for key in ("auc", "ci_low") if row[key] is not None]
+    low = min([0.5, *(math.floor(value * 10) / 10 for value in values)])
+    ticks = [(_forest_x(tenth / 10, low), f"{tenth / 10:.1f}") for tenth in range(round(low * 10), 11)]
+    step = 1 if len(ticks) <= 6 else 2
+    labels = [(x, label if (10 - k) % step == 0 else "") for k, (x, label) in enumerate(ticks, start=round(low * 10))]
+    return {"low": low, "width": FOREST_WIDTH, "chance": _forest_x(0.5, low), "ticks": labels}
+
+
+def forest_mark(scores: dict[str, Any], axis: dict[str, Any]) -> dict[str, float] | None:
+    """Place the dot and the interval of one row; None where the score or its interval is undefined."""
+    if None in (scores["auc"], scores["ci_low"], scores["ci_high"]):
+        return None
+    keys = {"x": "auc", "low": "ci_low", "high": "ci_high"}
+    return {name: _forest_x(scores[key], axis["low"]) for name, key in keys.items()}
+
+
+def roc_path(false_positive: list[float], true_positive: list[float]) -> str:
+    """Return an SVG path of a ROC curve in a square of 100 x 100.
+
+    Parameters
+    ----------
+    false_positive, true_positive : list of float
+        Rates in 0..1, in the order of the curve. Points that coincide after rounding are drawn once.
+    """
+    points = [
+        f"{_plain(ROC_SIDE * x)} {_plain(ROC_SIDE * (1 - y))}"
+        for x, y in zip(false_positive, true_positive, strict=True)
+    ]
+    kept = [point for before, point in zip(["", *points], points, strict=False) if point != before]
+    return "M" + " L".join(kept) if kept else ""
+
+
+def line_chart(epochs: list[int], series: dict[str, list[float]], best: int) -> dict[str, Any]:
+    """Lay out a chart of figures per epoch.
+
+    Parameters
+    ----------
+    epochs : list of int
+        From 1.
+    series : dict
+        Name to one value per epoch; NaN leaves a gap.
+    best : int
+        The epoch to mark.
+
+    Returns
+    -------
+    dict
+        `width`, `height`, `box` (left, top, right, bottom), `lines` (name, path, dots, end), `x_ticks` and `y_ticks`
+        (position, label), `best` (x).
+    """
+    values = [value for line in series.values() for value in line if math.isfinite(value)] or [0.0, 1.0]
+    ticks, digits = nice_ticks(min(values), max(values))
+    right, bottom = CHART_WIDTH - _RIGHT, CHART_HEIGHT - _BOTTOM
+    first, last = epochs[0], max(epochs[-1], epochs[0] + 1)
+
+    def x(epoch: float) -> float:
+        return round(_LEFT + (right - _LEFT) * (epoch - first) / (last - first), 1)
+
+    def y(value: float) -> float:
+        return round(bottom - (bottom - _TOP) * (value - ticks[0]) / (ticks[-1] - ticks[0]), 1)
+
+    lines = []
+    for name, line in series.items():
+        known = [
+            (x(epoch), y(value)) if math.isfinite(value) else None for epoch, value in zip(epochs, line, strict=True)
+        ]
+        dots = [point for point in known if point]
+        lines.append({"name": name, "path": _with_gaps(known), "dots": dots, "end": dots[-1] if dots else None})
+    _spread_ends(lines)
+    every = math.ceil(len(epochs) / _MOST_EPOCH_TICKS)
+    return {
+        "width": CHART_WIDTH,
+        "height": CHART_HEIGHT,
+        "box": (_LEFT, _TOP, right, bottom),
+        "lines": lines,
+        "x_ticks": [(x(epoch), str(epoch)) for epoch in epochs if epoch == 1 or epoch % every == 0],
+        "y_ticks": [(y(value), f"{value:.{digits}f}") for value in ticks],
+        "best": x(best),
+    }
+
+
+def nice_ticks(low: float, high: float, most: int = 6) -> tuple[list[float], int]:
+    """Return round tick values that enclose `low` to `high`, and how many decimals they need.
+
+    The step is 1, 2 or 5 times a power of ten, the smallest that needs no more than `most` ticks.
+    """
+    span = (high - low) or abs(high) * 0.1 or 1.0
+    power = 10.0 ** math.floor(math.log10(span / most))
+    for factor in (1, 2, 5, 10, 20):
+        step = factor * power
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        if last - first < most:
+            break
+    last = max(last, first + 1)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    return [round(k * step, 12) for k in range(first, last + 1)], digits
+
+
+def _forest_x(value: float, low: float) -> float:
+    return round(_FOREST_MARGIN + (FOREST_WIDTH - 2 * _FOREST_MARGIN) * (value - low) / (1 - low), 1)
+
+
+def _with_gaps(points: list[tuple[float, float] | None]) -> str:
+    parts, pen = [], "M"
+    for point in points:
+        if point is None:
+            pen = "M"
+        else:
+            parts.append(f"{pen}{_plain(point[0])} {_plain(point[1])}")
+            pen = "L"
+    return " ".join(parts)
+
+
+def _spread_ends(lines: list[dict[str, Any]], apart: float = 13.0) -> None:
+    """Give each line's label, at its right end, a height that does not overlap the one above."""
+    below = -math.inf
+    for line in sorted((line for line in lines if line["end"]), key=lambda line: float(line["end"][1])):
+        below = max(below + apart, line["end"][1])
+        line["label_y"] = round(below + 4, 1)
+
+
+def _plain(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")

@@ -1,0 +1,106 @@
+"""What the report reads, and the check that all of it belongs to one run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.errors import UserError
+from pipeline.files import read_json, sha256_file
+from pipeline.manifest import as_number, findings_of, read_manifest, read_table
+from pipeline.params import Params, load_params
+from pipeline.shards import INDEX, META
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What earlier stages wrote.
+
+    Attributes
+    ----------
+    ingest, split, meta, training, metrics : dict
+        The JSON files of those names.
+    manifest, index, history, roc : DataFrame
+        The tables; numbers are Float64.
+    trained : Params
+        The parameters that are saved beside the model.
+    hashes : dict
+        What is hashed to its SHA-256.
+    """
+
+    ingest: dict[str, Any]
+    split: dict[str, Any]
+    meta: dict[str, Any]
+    training: dict[str, Any]
+    metrics: dict[str, Any]
+    manifest: pd.DataFrame
+    index: pd.DataFrame
+    history: pd.DataFrame
+    roc: pd.DataFrame
+    trained: Params
+    hashes: dict[str, str]
+
+
+def read_inputs(reports: Path, manifest: Path, processed: Path, models: Path) -> Inputs:
+    """Read everything but the images; see `pipeline.report.report` for the files and the errors."""
+    hashed = {
+        "manifest": manifest,
+        "processed images (meta.json)": processed / META,
+        "metrics.json": reports / "metrics.json",
+        "predictions.csv": reports / "predictions.csv",
+    }
+    if missing := [str(path) for path in hashed.values() if not path.is_file()]:
+        raise UserError(f"{missing[0]} is missing: run the stage that makes it first (`dvc repro` runs all)")
+    return Inputs(
+        ingest=read_json(reports / "data" / "ingest.json"),
+        split=read_json(reports / "data" / "split.json"),
+        meta=read_json(processed / META),
+        training=read_json(models / "training.json"),
+        metrics=read_json(reports / "metrics.json"),
+        manifest=read_manifest(manifest),
+        index=_read_index(processed / INDEX),
+        history=_read_numbers(models / "history.csv", ("epoch", "loss", "val_loss", "train_auc", "val_auc")),
+        roc=_read_numbers(reports / "plots" / "roc.csv", ("fpr", "tpr")),
+        trained=load_params(models / "params.yaml"),
+        hashes={name: sha256_file(path) for name, path in hashed.items()},
+    )
+
+
+def check_inputs(inputs: Inputs, manifest: Path) -> None:
+    """Refuse a mixture of runs: a page must not show one model's figures beside another's data.
+
+    Raises
+    ------
+    UserError
+        If model, processed images, manifest and metrics do not belong together.
+    """
+    findings = inputs.meta["findings"]
+    pairs = {
+        "training.json and the processed images": (
+            inputs.training["processed_sha256"],
+            inputs.hashes["processed images (meta.json)"],
+        ),
+        f"the processed images and {manifest}": (inputs.meta["manifest_sha256"], inputs.hashes["manifest"]),
+        "metrics.json and the processed images": (list(inputs.metrics["test"]["findings"]), findings),
+        "index.csv and meta.json": (findings_of(inputs.index), findings),
+    }
+    for what, (left, right) in pairs.items():
+        if left != right:
+            raise UserError(f"{what} do not belong to the same run: run `dvc repro`, which makes anew what is stale")
+
+
+def _read_index(path: Path) -> pd.DataFrame:
+    table = read_table(path)
+    for name in ("age", *findings_of(table)):
+        table[name] = as_number(table[name], path).astype("Float64")
+    return table
+
+
+def _read_numbers(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    table = read_table(path)
+    if missing := [name for name in columns if name not in table.columns]:
+        raise UserError(f"{path}: columns {', '.join(missing)} are missing; remove it and run `dvc repro`")
+    for name in columns:
+        table[name] = as_number(table[name], path).astype("float64")
+    return table

@@ -1,0 +1,55 @@
+"""dvc.yaml lists, for every stage, all that its command depends on."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from pipeline.params import Params, read_yaml
+
+ROOT = Path(__file__).parents[1]
+STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
+
+
+def imported_modules(module: str, seen: set[str]) -> set[str]:
+    """Follow the project's own imports, also those inside functions; `pipeline.datasets.x` is found by folder."""
+    path = ROOT / (module.replace(".", "/") + ".py")
+    path = path if path.is_file() else ROOT / module.replace(".", "/") / "__init__.py"
+    seen.add(module)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("pipeline"):
+            inner = [f"{node.module}.{item.name}" for item in node.names]
+            names = [name for name in inner if (ROOT / (name.replace(".", "/") + ".py")).is_file()] or [node.module]
+        elif isinstance(node, ast.Import):
+            names = [item.name for item in node.names if item.name.startswith("pipeline.")]
+        for name in names:
+            if name != "pipeline" and name not in seen:
+                imported_modules(name, seen)
+    return seen
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_list_every_module_that_the_stage_imports(stage):
+    deps = STAGES[stage]["deps"]
+    for module in sorted(imported_modules(f"pipeline.{stage}", set())):
+        path = module.replace(".", "/")
+        listed = f"{path}.py" in deps or any(path == dep or path.startswith(f"{dep}/") for dep in deps)
+        assert listed, f"{stage}: {path}.py is imported but not in deps"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_exist_and_are_made_by_an_earlier_stage(stage):
+    made: set[str] = set()
+    for name, definition in STAGES.items():
+        if name == stage:
+            break
+        for kind in ("outs", "metrics", "plots"):
+            made |= {next(iter(item)) if isinstance(item, dict) else item for item in definition.get(kind, [])}
+    for dep in STAGES[stage]["deps"]:
+        assert (ROOT / dep).exists() if dep.startswith("pipeline") else dep in made, dep
+
+
+def test_every_section_of_the_parameters_belongs_to_a_stage():
+    watched = {section for definition in STAGES.values() for section in definition["params"]}
+    assert watched == set(Params.__dataclass_fields__)
