@@ -11,7 +11,6 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUTF8 := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export NO_ALBUMENTATIONS_UPDATE := 1
-export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 help: ## list these targets
 	@echo "usage: make TARGET [PRESET=simulated|nih|nih-sample|pneumonia] [ARCHIVE=/path/to/archive.zip]"

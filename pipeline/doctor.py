@@ -1,34 +1,30 @@
 """`cxr doctor`: is this machine ready for the chosen data set, and if not, what mends it."""
 
 import os
-import re
 import shutil
 import sqlite3
-import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
 
 from pipeline.errors import UserError
+from pipeline.machine import (
+    Check,
+    check_memory,
+    check_opencv,
+    check_precision,
+    check_python,
+    check_tensorflow,
+    cpu_flags,
+    gpu_capabilities,
+    installed_opencv,
+)
 from pipeline.params import Params
+from pipeline.tracking import configured_uri, without_secrets
 
 _GB = 1e9
-
-
-@dataclass(frozen=True)
-class Check:
-    """What one look at the machine gave."""
-
-    level: Literal["ok", "note", "problem"]
-    subject: str
-    text: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.level:<8}{self.subject:<12}{self.text}{f' → {self.remedy}' if self.remedy else ''}"
 
 
 @dataclass(frozen=True)
@@ -37,8 +33,8 @@ class _Need:
     archive: float  # bytes; the images in it are compressed already, so unpacked they take the same again
 
 
-# Sizes as `kaggle datasets list` gives them (in GiB, rounded up): data 42, sample 4.2 (its images lie in it twice),
-# chest-xray-pneumonia 2.3 (twice too). 112,120 PNG files of 395 KB, as measured, are 44 GB, which agrees.
+# Approximate sizes of the archives as served. 112,120 PNG files of 395 KB, as measured, are 44 GB, which agrees; the
+# sample and the pneumonia archive hold their images twice.
 _NEEDS = {
     "nih": _Need(112_120, 45.1e9),
     "nih-sample": _Need(5_606, 4.5e9),
@@ -46,7 +42,6 @@ _NEEDS = {
 }
 _IMAGES_PER_PATIENT = 112_120 / 30_805  # NIH's table; the simulator follows it
 _RUN_BYTES = 2e9  # checkpoints with Adam's two moments (3 x 95 MB each), exported models, the MLflow store
-_OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 _WEIGHTS = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"  # keras.applications.resnet, 94.8 MB
 
 
@@ -88,102 +83,6 @@ def doctor(params: Params, root: Path) -> int:
             print(check, flush=True)
     print(f"{problems} problem{'' if problems == 1 else 's'}")
     return problems
-
-
-def check_python(version: Sequence[int] = sys.version_info[:3]) -> Check:
-    """Look whether this Python is one that TensorFlow 2.21 has wheels for and the project is tested with."""
-    text = ".".join(map(str, version))
-    if (3, 11) <= tuple(version[:2]) <= (3, 13):
-        return Check("ok", "Python", text)
-    return Check("problem", "Python", f"{text}; 3.11, 3.12 or 3.13 is needed", "`uv sync --python 3.13`")
-
-
-def check_tensorflow() -> list[Check]:
-    """Multiply two matrices on every device that TensorFlow sees, and compare with NumPy."""
-    try:
-        tf = _tensorflow()
-    except ImportError as error:
-        return [Check("problem", "TensorFlow", f"cannot be imported ({error})", "`uv sync`")]
-    checks = [Check("ok", "TensorFlow", str(tf.__version__))]
-    checks += [_compute(tf, device.name) for device in tf.config.list_logical_devices() if "XLA" not in device.name]
-    if shutil.which("nvidia-smi") and not tf.config.list_physical_devices("GPU"):
-        text = "an NVIDIA driver is here and TensorFlow sees no GPU: training would use the processor"
-        checks.append(Check("note", "TensorFlow", text, "`uv sync --extra gpu`"))
-    return checks
-
-
-def check_precision(params: Params, flags: Collection[str], capabilities: Sequence[tuple[int, int]]) -> Check:
-    """Say which Keras dtype policy pays on this machine.
-
-    Parameters
-    ----------
-    params : Params
-        `train.precision` is what was chosen, `preprocess.size` the pixels a side.
-    flags : collection of str
-        The processor's, as in /proc/cpuinfo.
-    capabilities : sequence of (major, minor)
-        CUDA compute capability of each GPU; empty without one.
-
-    Notes
-    -----
-    Tensor cores multiply float16 from compute capability 7.0 and bfloat16 from 8.0 on (NVIDIA, CUDA C++ Programming
-    Guide, "Compute Capabilities"). AVX512_BF16 and AMX-BF16 are the x86 instructions for bfloat16 (Intel
-    Architecture Instruction Set Extensions Programming Reference); measured with AVX512_BF16, a ResNet50 trains 1.3
-    times as fast at 128 and 256 pixels a side and no faster at 64. bfloat16 is preferred to float16 where both are
-    there: it has float32's range and needs no loss scaling.
-    """
-    best, reason = "float32", "the processor has no bfloat16 instructions (AVX512_BF16 or AMX)"
-    if capabilities:
-        lowest = min(capabilities)
-        reason = f"the GPU has compute capability {lowest[0]}.{lowest[1]}"
-        best = "mixed_bfloat16" if lowest >= (8, 0) else "mixed_float16" if lowest >= (7, 0) else "float32"
-    elif found := sorted({"avx512_bf16", "amx_bf16"} & set(flags)):
-        reason = f"the processor has {' and '.join(found)}, which help from 128 pixels a side on"
-        best = "mixed_bfloat16" if params.preprocess.size >= 128 else "float32"
-    chosen = params.train.precision
-    text = f"{best} pays here: {reason}"
-    if chosen == best:
-        return Check("ok", "precision", text)
-    return Check("note", "precision", f"{text}; train.precision is {chosen}", f"set train.precision: {best}")
-
-
-def check_opencv(installed: Mapping[str, str]) -> Check:
-    """Look whether exactly one OpenCV distribution is installed; they overwrite each other's files.
-
-    Parameters
-    ----------
-    installed : mapping of str to str
-        Distribution to version, as `installed_opencv` gives it.
-    """
-    names = ", ".join(f"{name} {version}" for name, version in sorted(installed.items()))
-    if len(installed) > 1:
-        remedy = f"`uv pip uninstall {' '.join(sorted(installed))}`, then `uv sync --reinstall-package {_OPENCV[1]}`"
-        return Check("problem", "OpenCV", f"{names} overwrite each other", remedy)
-    try:
-        import cv2
-    except ImportError as error:  # as on a server without libGL
-        return Check("problem", "OpenCV", f"cannot be imported ({error})", f"`uv pip install {_OPENCV[1]}` alone")
-    return Check("ok", "OpenCV", names or f"{cv2.__version__}, from elsewhere")
-
-
-def check_memory(params: Params) -> Check:
-    """Compare the free memory with what training on the processor takes.
-
-    Notes
-    -----
-    ResNet50 has 11.1 million convolution outputs at 224 x 224 (Radosavovic et al., "Designing Network Design
-    Spaces", CVPR 2020); each is kept three times in float32 (convolution, normalisation, ReLU). Weights,
-    gradients and Adam's moments take 0.4 GB, the imported libraries about 1 GB.
-    """
-    import psutil
-
-    memory = psutil.virtual_memory()
-    side = params.preprocess.size / 224
-    need = 1.4e9 + params.train.batch_size * 11.1e6 * 3 * 4 * side**2
-    text = f"{memory.available / _GB:.1f} of {memory.total / _GB:.1f} GB free, training takes about {need / _GB:.1f} GB"
-    if memory.available >= need:
-        return Check("ok", "memory", text)
-    return Check("note", "memory", f"{text} unless a GPU holds it", "a smaller train.batch_size")
 
 
 def check_disk(params: Params, root: Path) -> Check:
@@ -255,7 +154,7 @@ def check_versioning(root: Path) -> list[Check]:
     try:
         version = metadata.version("dvc")
     except metadata.PackageNotFoundError:
-        return [Check("problem", "DVC", "is not installed", "`uv sync`")]
+        return [Check("problem", "DVC", "is not installed", "`make setup`")]
     if (root / ".dvc").is_dir():
         checks.append(Check("ok", "DVC", version))
     else:
@@ -269,7 +168,7 @@ def check_versioning(root: Path) -> list[Check]:
 
 def check_tracking(params: Params, root: Path) -> Check:
     """Look whether runs can be written to MLflow. User names and passwords in the address are never shown."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or params.tracking.uri
+    uri = configured_uri(params.tracking)
     shown = without_secrets(uri)
     if uri.startswith(("http://", "https://")):
         return _check_server(uri, shown)
@@ -278,71 +177,6 @@ def check_tracking(params: Params, root: Path) -> Check:
     if "://" in uri and not uri.startswith("file://"):
         return Check("note", "MLflow", f"{shown}: this kind of store is not tried here")
     return _check_writable(root / uri.removeprefix("file://").removeprefix("file:"), shown)
-
-
-def without_secrets(uri: str) -> str:
-    """Return an address without user name, password and query, any of which may be secret."""
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return uri
-    # Not urlsplit: it takes part of a password with a slash in it for the host.
-    return f"{scheme}://{re.split(r'[?#]', rest.rpartition('@')[2])[0]}"
-
-
-def installed_opencv() -> dict[str, str]:
-    """Return the OpenCV distributions in this environment and their versions."""
-    found = {}
-    for name in _OPENCV:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def cpu_flags() -> set[str]:
-    """Return the processor's feature flags; empty where the system does not list them (not Linux)."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
-    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
-
-
-def gpu_capabilities() -> list[tuple[int, int]]:
-    """Return the CUDA compute capability of each GPU that TensorFlow sees."""
-    try:
-        tf = _tensorflow()
-    except ImportError:
-        return []
-    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
-    return [tuple(item["compute_capability"]) for item in details if "compute_capability" in item]
-
-
-def _tensorflow() -> Any:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up lines are not the report
-    tf = import_module("tensorflow")
-    for gpu in tf.config.list_physical_devices("GPU"):
-        try:
-            tf.config.experimental.set_memory_growth(gpu, True)  # or a look takes the memory of a running training
-        except (RuntimeError, ValueError):  # somebody in this process has used the GPU already
-            continue
-    return tf
-
-
-def _compute(tf: Any, device: str) -> Check:
-    import numpy as np
-
-    # Whole numbers below 8: exact in every precision a device may choose for itself (TF32, bfloat16 products).
-    left, right = np.random.default_rng(7).integers(0, 8, (2, 64, 64)).astype(np.float32)
-    name = device.removeprefix("/device:")
-    try:
-        with tf.device(device):
-            product = tf.linalg.matmul(left, right).numpy()
-    except tf.errors.OpError as error:
-        text = f"{name} does not compute ({type(error).__name__})"
-        return Check("problem", "TensorFlow", text, "update the GPU driver, or hide it with CUDA_VISIBLE_DEVICES=-1")
-    if not np.array_equal(product, left @ right):
-        return Check("problem", "TensorFlow", f"{name} computes a wrong matrix product", "do not train on it")
-    return Check("ok", "TensorFlow", f"{name} computes")
 
 
 def _check_server(uri: str, shown: str) -> Check:

@@ -12,6 +12,7 @@ from pipeline.files import atomic_open, read_json, sha256_file, write_json
 from pipeline.metrics import score_split
 from pipeline.params import EvaluateParams, Params
 from pipeline.progress import note, warn
+from pipeline.quiet import load_tensorflow
 from pipeline.shards import Processed, open_processed
 from pipeline.tracking import Run
 
@@ -39,6 +40,7 @@ def evaluate(model_path: Path, processed: Path, reports: Path, params: Params) -
     UserError
         If the model is missing, damaged or was trained for other findings or another image size.
     """
+    load_tensorflow()
     from pipeline.input_pipeline import predict
     from pipeline.model import load_model
 

@@ -196,6 +196,13 @@ class TrackingParams:
     )
     system_metrics: Annotated[bool, Field(description="log processor, memory and GPU use")] = True
 
+    def __post_init__(self) -> None:
+        if "@" in self.uri.partition("://")[2].partition("/")[0]:  # it would be logged and saved beside the model
+            raise ValueError(
+                "uri holds a user name or password; leave it out here, and set MLFLOW_TRACKING_URI, or "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, in the environment"
+            )
+
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
 class Params:

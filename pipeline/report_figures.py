@@ -113,7 +113,9 @@ def nice_ticks(low: float, high: float, most: int = 6) -> tuple[list[float], int
 
     The step is 1, 2 or 5 times a power of ten, the smallest that needs no more than `most` ticks.
     """
-    span = (high - low) or abs(high) * 0.1 or 1.0
+    span = high - low
+    if span < 1e-6 * max(abs(low), abs(high), 1.0):  # as good as equal: a tenth of the value, not the rounding, to see
+        span = 0.1 * max(abs(low), abs(high), 0.1)
     power = 10.0 ** math.floor(math.log10(span / most))
     for factor in (1, 2, 5, 10, 20):
         step = factor * power

@@ -102,5 +102,6 @@ def _read_numbers(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if missing := [name for name in columns if name not in table.columns]:
         raise UserError(f"{path}: columns {', '.join(missing)} are missing; remove it and run `dvc repro`")
     for name in columns:
-        table[name] = as_number(table[name], path).astype("float64")
+        # Keras' CSVLogger writes an undefined figure as nan.
+        table[name] = as_number(table[name].replace("nan", ""), path).astype("float64")
     return table

@@ -10,7 +10,7 @@ from pipeline.findings import readable
 from pipeline.manifest import SPLITS
 from pipeline.params import Params, as_dict
 from pipeline.report_text import interval, number, percent, why_undefined
-from pipeline.tracking import without_credentials
+from pipeline.tracking import without_secrets
 
 _MOST_REASONS = 12
 _SPLIT_NAMES = {"train": "Training", "val": "Validation", "test": "Test"}
@@ -149,7 +149,8 @@ def parameters(trained: Params, params: Params) -> list[tuple[str, list[tuple[st
     after it. Of an archive only the name is shown, and no user or password of a tracking server.
     """
     values = as_dict(trained) | {name: as_dict(params)[name] for name in ("evaluate", "report")}
-    values["tracking"]["uri"] = without_credentials(values["tracking"]["uri"])
+    uri = values["tracking"]["uri"]
+    values["tracking"]["uri"] = without_secrets(uri)
     values["download"]["archive"] = PurePath(values["download"]["archive"]).name
     return [(section, [(key, _plain(value)) for key, value in keys.items()]) for section, keys in values.items()]
 

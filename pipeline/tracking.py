@@ -2,13 +2,13 @@
 
 import io
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from pipeline.params import TrackingParams
 from pipeline.progress import warn
@@ -20,20 +20,27 @@ _PIP_REQUIREMENTS = ("tensorflow", "keras", "numpy")
 
 def store_uri(params: TrackingParams) -> str:
     """Return where runs go: MLFLOW_TRACKING_URI, else `tracking.uri`; the local store if that server is away."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or params.uri
-    if urlsplit(uri).scheme in ("http", "https") and (reason := _unreachable(uri)):
+    uri = configured_uri(params)
+    if uri.startswith(("http://", "https://")) and (reason := _unreachable(uri)):
         warn(
-            f"the MLflow server {without_credentials(uri)} cannot be reached ({reason}): "
-            f"this run is kept in {LOCAL_STORE}"
+            f"the MLflow server {without_secrets(uri)} cannot be reached ({reason}): this run is kept in {LOCAL_STORE}"
         )
         return LOCAL_STORE
     return uri
 
 
-def without_credentials(uri: str) -> str:
-    """Return the address without user and password, for messages."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+def configured_uri(params: TrackingParams) -> str:
+    """Return MLFLOW_TRACKING_URI, else `tracking.uri`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or params.uri
+
+
+def without_secrets(uri: str) -> str:
+    """Return an address without user name, password and query, any of which may be secret."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return uri
+    # Not urlsplit: it takes part of a password with a slash in it for the host.
+    return f"{scheme}://{re.split(r'[?#]', rest.rpartition('@')[2])[0]}"
 
 
 def code_version() -> str:
@@ -70,7 +77,9 @@ class Run:
         self, params: TrackingParams, name: str = "", run_id: str | None = None, uri: str | None = None
     ) -> None:
         self.params = params
-        self.uri = uri or store_uri(params)
+        # What is written beside a model holds no password; the configured address may.
+        known = configured_uri(params) if uri == without_secrets(configured_uri(params)) else uri
+        self.uri = known or store_uri(params)
         self.id = run_id or ""
         self._broken = False
         self._try(self._start, name, run_id)
@@ -132,27 +141,25 @@ class Run:
             )
 
     def end(self, status: str = "FINISHED") -> None:
-        """Close the run."""
-        self._try(lambda: _mlflow().end_run(status))
+        """Close the run, also one that broke: left open, MLflow would try again when the program ends."""
+        already_said = self._broken
+        self._broken = False
+        self._try(lambda: _mlflow().end_run(status), quiet=already_said)
 
-    def _try(self, call: Callable[..., Any], *args: Any) -> None:
+    def _try(self, call: Callable[..., Any], *args: Any, quiet: bool = False) -> None:
         if self._broken:
             return
         try:
             call(*args)
         except Exception as error:  # whatever a store, a server or a file system throws: the training goes on
             self._broken = True
-            reason = without_credentials_in(" ".join(str(error).split()), self.uri)[:300]
+            if quiet:
+                return
+            reason = " ".join(str(error).split()).replace(self.uri, without_secrets(self.uri))[:300]
             warn(
                 f"MLflow failed ({type(error).__name__}: {reason}); the work goes on without it, "
                 "its figures are in models/ and reports/"
             )
-
-
-def without_credentials_in(text: str, uri: str) -> str:
-    """Remove the user and password of `uri` from a message."""
-    secret = urlsplit(uri).netloc.rpartition("@")[0]
-    return text.replace(secret + "@", "") if secret else text
 
 
 def _mlflow() -> Any:

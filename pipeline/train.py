@@ -1,6 +1,5 @@
 """Stage `train`: fine-tune ResNet50 under tf.distribute; the best epoch by exact validation AUROC is kept."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from pipeline.files import sha256_file, write_json
 from pipeline.metrics import auroc
 from pipeline.params import Params, as_dict, write_yaml
 from pipeline.progress import note
+from pipeline.quiet import load_tensorflow
 from pipeline.shards import META, Processed, open_processed
-from pipeline.tracking import Run, code_version
+from pipeline.tracking import Run, code_version, without_secrets
 
 _OUTPUTS = ("model.keras", "history.csv", "params.yaml", "training.json")  # the last one says that all are there
 
@@ -77,7 +77,7 @@ def fit(data: Processed, params: Params, run: Run, folder: Path, boards: Path) -
     dict
         Figure to its value after each epoch.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    load_tensorflow()
     import keras
     import tensorflow as tf
 
@@ -178,7 +178,7 @@ def finish(data: Processed, params: Params, run: Run, folder: Path, history: dic
             "preprocess": data.meta["preprocess"],
             "versions": {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__},
             "code_version": code_version(),
-            "mlflow": {"run_id": run.id, "uri": run.uri},
+            "mlflow": {"run_id": run.id, "uri": without_secrets(run.uri)},
         },
     )
     run.log_files(*(folder / name for name in ("history.csv", "params.yaml", "training.json")))

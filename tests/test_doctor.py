@@ -214,11 +214,17 @@ def track(uri: str) -> Params:
     [(200, "ok", ""), (401, "problem", "MLFLOW_TRACKING_USERNAME"), (404, "problem", "check the address")],
 )
 def test_an_mlflow_server_is_asked(
-    mlflow: tuple[type[Handler], str], root: Path, status: int, level: str, remedy: str
+    mlflow: tuple[type[Handler], str],
+    root: Path,
+    status: int,
+    level: str,
+    remedy: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     handler, address = mlflow
     handler.status = status
-    check = doctor.check_tracking(track(f"http://me:{SECRET}@{address}/"), root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{SECRET}@{address}/")
+    check = doctor.check_tracking(Params(), root)
     assert (check.level, remedy in check.remedy) == (level, True)
     assert address in check.text
     assert SECRET not in str(check)
@@ -242,10 +248,12 @@ def test_a_database_must_be_one(root: Path) -> None:
     assert (check.level, "move" in check.remedy) == ("problem", True)
 
 
-def test_other_stores(root: Path) -> None:
-    assert doctor.check_tracking(track(f"postgresql://me:{SECRET}@host/db?password={SECRET}"), root) == Check(
+def test_other_stores(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://me:{SECRET}@host/db?password={SECRET}")
+    assert doctor.check_tracking(Params(), root) == Check(
         "note", "MLflow", "postgresql://host/db: this kind of store is not tried here"
     )
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert doctor.check_tracking(track("mlruns"), root).level == "ok"
     (root / "file").write_bytes(b"")
     for uri in ("file/mlruns", "sqlite:///file/mlflow.db", "sqlite:///.dvc"):

@@ -45,7 +45,8 @@ def read(raw: Path) -> Catalogue:
     notes: Counter[str] = Counter()
     rows = _rows(table, notes)
     rows["path"] = rows["image_id"].map({name: str(path) for name, path in images.items()})
-    rows["official_split"] = rows["image_id"].map(_official(raw, files)).fillna("")
+    official = _official(raw, files)
+    rows["official_split"] = [official.get(name, "") for name in rows["image_id"]]
     refused = [
         Refused(name, "named in the label table, but there is no such file")
         for name in rows.loc[rows["path"].isna(), "image_id"]
