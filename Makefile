@@ -20,8 +20,7 @@ setup: .venv/.synced ## make .venv with the packages of uv.lock (EXTRAS=gpu for 
 	@scripts/dvc-without-git
 
 train: setup ## all stages: data, training, evaluation, report (PRESET=…, ARCHIVE=…)
-	@if [ -n "$$PRESET$$ARCHIVE" ]; then \
-	  set -- "$${PRESET:-$$(cxr preset --current)}"; [ -z "$$ARCHIVE" ] || set -- "$$1" --archive "$$ARCHIVE"; cxr preset "$$@"; fi
+	@if [ -n "$$PRESET$$ARCHIVE" ]; then cxr preset $${PRESET:+"$$PRESET"} $${ARCHIVE:+--archive "$$ARCHIVE"}; fi
 	@dvc repro
 	@echo "report: reports/report.html; runs: make ui"
 
@@ -46,6 +45,12 @@ doctor: setup ## look at the machine: what works, what is missing
 clean: ## remove what the stages made; .venv and MLflow's runs stay
 	rm -rf data/raw data/raw.* data/processed data/*.csv models/*.* models/tensorboard models/.partial \
 	  reports/predictions.csv reports/report.html reports/data/quarantine.csv .dvc/cache .dvc/tmp dvc_plots
+
+ifneq ($(strip $(EXTRAS)),$(strip $(shell cat .venv/.extras 2>/dev/null)))
+.venv/.synced: other-extras
+.PHONY: other-extras
+other-extras:
+endif
 
 .venv/.synced: uv.lock pyproject.toml scripts/setup
 	@PYTHON="$(PYTHON)" UV_VERSION="$(UV_VERSION)" EXTRAS="$(EXTRAS)" scripts/setup

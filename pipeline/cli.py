@@ -118,11 +118,9 @@ def _add_tools(commands: Any) -> None:
     )
     add("doctor", _doctor, "look at the machine: what works, what is missing, how to mend it", [])
     preset = add(
-        "preset",
-        _preset,
-        "write params.yaml from a preset",
-        [("name", None, "a file of configs/, without .yaml"), ("--configs", "configs", "the folder of presets")],
+        "preset", _preset, "write params.yaml from a preset", [("--configs", "configs", "the folder of presets")]
     )
+    preset.add_argument("name", nargs="?", help="a file of configs/, without .yaml (default: the present preset)")
     preset.add_argument("--archive", metavar="PATH", help="a local archive or folder in Kaggle's layout")
     simulate = add(
         "simulate",
@@ -267,7 +265,8 @@ def _preset(args: argparse.Namespace) -> None:
     from pipeline.progress import set_quiet
 
     set_quiet(args.quiet)
-    apply_preset(args.name, Path(args.archive) if args.archive else None, Path(args.configs), Path(args.params))
+    name = args.name or _start(args).dataset.preset
+    apply_preset(name, Path(args.archive) if args.archive else None, Path(args.configs), Path(args.params))
 
 
 def _simulate(args: argparse.Namespace) -> None:

@@ -82,6 +82,9 @@ def apply_preset(name: str, archive: Path | None, folder: Path, target: Path) ->
         write_text(backup, target.read_text(encoding="utf-8"))
         note(f"{target} had been changed by hand; it is kept as {backup}")
     if archive is not None:
+        if wanted.download.source == "simulated":
+            others = [other for other in preset_names(folder) if other != name]
+            raise UserError(f"preset {name} draws its own images; with ARCHIVE give PRESET={' or '.join(others)}")
         wanted = with_archive(wanted, archive)
     if wanted != current:
         write_text(target, render(wanted))
