@@ -1,6 +1,7 @@
 """Random changes of the training images, with albumentations; validation and test images never come here."""
 
 import os
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -26,7 +27,8 @@ def build_augment(params: AugmentParams, seed: int) -> Augment:
     -------
     callable
         From epoch, rows (shape (batch,)) and images (uint8, shape (batch, height, width, 1)) to images of the same
-        shape. Not for several threads at once: albumentations keeps its generator in the transform.
+        shape. Safe for several threads: albumentations keeps its generator in the transform, so that seeding and
+        applying it are done under a lock.
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network at import
     import albumentations as A  # noqa: N812 - albumentations' own convention
@@ -44,12 +46,15 @@ def build_augment(params: AugmentParams, seed: int) -> Augment:
     )
     pipeline = A.Compose([spatial, contrast, A.HorizontalFlip(p=params.horizontal_flip)], seed=seed)
 
+    lock = threading.Lock()
+
     def augment(epoch: int, rows: NDArray[np.integer], images: Image) -> Image:
         changed = np.empty_like(images)
         for position, row in enumerate(rows):
             state = np.random.SeedSequence([seed, int(epoch), int(row)]).generate_state(1)
-            pipeline.set_random_seed(int(state[0]))
-            changed[position, :, :, 0] = pipeline(image=images[position, :, :, 0])["image"]
+            with lock:  # tf.data may call from several threads; the lock costs nothing, Python runs one at a time
+                pipeline.set_random_seed(int(state[0]))
+                changed[position, :, :, 0] = pipeline(image=images[position, :, :, 0])["image"]
         return changed
 
     return augment

@@ -44,7 +44,7 @@ def training_batches(
     def finish(epoch: Any, rows: Any, images: Any) -> Any:
         if augment is not None:
             shape = images.shape
-            images = tf.numpy_function(augment, [epoch, rows, images], tf.uint8, stateful=False)
+            images = tf.numpy_function(augment, [epoch, rows, images], tf.uint8)
             images.set_shape(shape)
         return images, tf.gather(labels, rows)
 
