@@ -28,6 +28,11 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as in `cxr doctor | head -1`
         sys.stderr.close()
         return 1
+    except OSError as error:  # a folder where a file is needed, no permission, a full disk
+        if error.filename is None:
+            raise
+        print(f"cxr {args.command}: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -28,7 +28,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         block raises, that file is removed and `path` is left as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem[:80]}.{secrets.token_hex(4)}.partial{path.suffix}")
+    # Cut in bytes, because file systems count bytes (255 a name), and a Chinese character has three.
+    stem = os.fsdecode(os.fsencode(path.stem)[:80].decode("utf-8", "ignore"))
+    temporary = path.with_name(f".{stem}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
         yield temporary
         with temporary.open("rb") as handle:

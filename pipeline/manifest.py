@@ -1,5 +1,6 @@
 """The table that every stage shares: one row per usable image."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ COLUMNS = (
 )
 """The fixed columns; one column per finding follows, holding 1, 0 or nothing (unknown)."""
 
-NUMBERS = ("age", "followup", "width", "height")
+NUMBERS = {"age": 0, "followup": 0, "width": 1, "height": 1}
+"""Columns of numbers and the least that each may hold."""
+
 ALLOWED = {
     "view": ("", "PA", "AP", "L"),
     "sex": ("", "F", "M"),
@@ -64,10 +67,29 @@ def check_manifest(table: pd.DataFrame, origin: str) -> None:
         raise UserError(f"{origin}: columns {', '.join(missing)} are missing; run `cxr ingest` to write it anew")
     if not findings_of(table):
         raise UserError(f"{origin}: no finding column after {COLUMNS[-1]}; at least one is needed")
-    for name in ("image_id", "path", "patient_id"):
+    for name in ("image_id", "path", "patient_id", "sha256"):
         empty = table[name].isna() | (table[name] == "")
         if empty.any():
             raise UserError(f"{origin}: {int(empty.sum())} rows have no {name}, first in line {_line(empty)}")
+        odd = table[name].str.contains(r"[\x00-\x1f]", regex=True)
+        if odd.any():
+            found = table.loc[odd, name].iloc[0]
+            raise UserError(f"{origin}: {name} is {found!r} in line {_line(odd)}; control characters are not allowed")
+    leaves = table["path"].str.contains(r"^/|(?:^|/)\.\.(?:/|$)", regex=True)
+    if leaves.any():
+        found = table.loc[leaves, "path"].iloc[0]
+        raise UserError(f"{origin}: path {found!r} in line {_line(leaves)} leaves the raw folder; relative paths only")
+    for name, least in NUMBERS.items():
+        number = table[name].astype("Float64")
+        bad = (number.notna() & ~number.between(least, 2**53)).fillna(False).astype(bool)
+        if name != "age":
+            bad |= (number.notna() & (number % 1 != 0)).fillna(False).astype(bool)
+        if bad.any():
+            found = number[bad].iloc[0]
+            raise UserError(
+                f"{origin}: {name} is {found:g} in line {_line(bad)}; allowed: "
+                f"{'' if name == 'age' else 'whole '}numbers from {least}, or empty"
+            )
     repeated = table["image_id"].duplicated()
     if repeated.any():
         raise UserError(f"{origin}: image_id {table.loc[repeated, 'image_id'].iloc[0]!r} stands in more than one row")
@@ -82,7 +104,7 @@ def check_manifest(table: pd.DataFrame, origin: str) -> None:
         bad = ~(table[name].isna() | table[name].isin((0, 1)))
         if bad.any():
             found = table.loc[bad, name].iloc[0]
-            raise UserError(f"{origin}: {name} is {found!r} in line {_line(bad)}; allowed: 1, 0, or empty for unknown")
+            raise UserError(f"{origin}: {name} is {found:g} in line {_line(bad)}; allowed: 1, 0, or empty for unknown")
 
 
 def write_manifest(table: pd.DataFrame, path: Path) -> None:
@@ -144,11 +166,20 @@ def read_table(path: Path) -> pd.DataFrame:
         If the file is missing or is not a CSV table in UTF-8.
     """
     try:
-        return pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig")
+        # index_col=False: otherwise one comma too many in every line moves all values one column to the left.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # it means that values were dropped
+            table = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig", index_col=False)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run the stage that makes it first (`dvc repro` runs all)") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): a CSV table is needed") from None
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a CSV table in UTF-8: {error}") from None
+    table = table.fillna("")  # lines that end early
+    # A comma at the end of every line (NIH's table of 2017, some spreadsheets) makes a column without name or value.
+    nameless = [name for name in table.columns if name.startswith("Unnamed: ") and (table[name] == "").all()]
+    return table.drop(columns=nameless)
 
 
 def as_number(column: pd.Series, path: Path) -> pd.Series:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import UserError
 from pipeline.files import atomic_open
@@ -234,7 +234,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         value = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: give another (--params), or write it with `cxr preset NAME`") from None
-    except (MarkedYAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): a YAML file is needed") from None
+    except (YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or a date that does not exist
         raise UserError(f"{path} is not valid YAML: {error}") from None
     if value is None:
         return {}
@@ -261,7 +263,11 @@ def parse_params(values: dict[str, Any], origin: str) -> Params:
     """
     try:
         # As JSON, because in strict mode pydantic makes dataclasses from JSON objects but not from dictionaries.
-        return TypeAdapter(Params).validate_json(json.dumps(values, default=str))
+        text = json.dumps(values, default=str)
+    except (TypeError, ValueError, RecursionError) as error:  # a list as a key, a section that contains itself
+        raise UserError(f"{origin}: only words, numbers, lists and mappings can stand here ({error})") from None
+    try:
+        return TypeAdapter(Params).validate_json(text)
     except ValidationError as error:
         raise UserError(f"{origin}: " + "; ".join(_explain(dict(item)) for item in error.errors())) from None
 
@@ -279,7 +285,10 @@ def as_dict(params: Params) -> dict[str, dict[str, Any]]:
 def write_yaml(path: Path, values: dict[str, dict[str, Any]]) -> None:
     """Write sections as YAML, whole or not at all."""
     with atomic_open(path) as handle:
-        YAML(typ="safe", pure=True).dump(values, handle)
+        yaml: Any = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False  # in braces ruamel leaves ": x" and "? x" unquoted, which nothing can read
+        yaml.sort_base_mapping_type_on_output = False  # the order of the file
+        yaml.dump(values, handle)
 
 
 def _explain(error: dict[str, Any]) -> str:

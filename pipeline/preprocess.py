@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -20,6 +21,7 @@ from pipeline.parallel import run_all
 from pipeline.params import Params, PreprocessParams
 from pipeline.progress import note
 
+_OURS = re.compile(r"^(index\.csv|(train|val|test)-\d{5,}\.(tfrecord|json)|\..+\.partial\.(tfrecord|json|csv))$")
 _KEPT = ["image_id", "patient_id", "view", "sex", "age", "followup", "width", "height", "sha256"]
 
 
@@ -36,6 +38,8 @@ def layout(manifest: pd.DataFrame, splits: pd.DataFrame, shard_images: int) -> p
     table = splits[["image_id", "split"]].merge(manifest, on="image_id", how="left", validate="one_to_one")
     if lost := table.loc[table["path"].isna(), "image_id"].tolist():
         raise UserError(f"{len(lost)} split images are not in the manifest, first {lost[0]}: run `cxr split` again")
+    if table.empty:
+        raise UserError("the splits name no image: run `cxr split` again")
     table["order"] = table["image_id"].map(sha256_text)
     table["rank"] = table["split"].map(SPLITS.index)
     table = table.sort_values(["rank", "order"]).reset_index(drop=True)
@@ -155,8 +159,8 @@ def _note_of(path: Path) -> Path:
 
 
 def _remove_strangers(out: Path, wanted: set[str]) -> None:
-    """Remove shards and notes of an earlier, different run; nothing else is ever written here."""
+    """Remove shards, notes and partial files of an earlier, different run; a user's own files are left alone."""
     keep = wanted | {_note_of(Path(name)).name for name in wanted}
     for path in out.iterdir():
-        if path.is_file() and path.name not in keep:
+        if _OURS.match(path.name) and path.name not in keep:
             path.unlink()

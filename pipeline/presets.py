@@ -36,7 +36,9 @@ def load_preset(name: str, folder: Path) -> Params:
     if name not in preset_names(folder):
         raise UserError(f"preset {name!r} is not in {folder}/; allowed: {', '.join(preset_names(folder))}")
     values = read_yaml(folder / f"{name}.yaml")
-    values.setdefault("dataset", {})["preset"] = name
+    section = values.setdefault("dataset", {})
+    if isinstance(section, dict):  # anything else is refused by name below
+        section["preset"] = name
     return parse_params(values, str(folder / f"{name}.yaml"))
 
 
@@ -75,17 +77,18 @@ def apply_preset(name: str, archive: Path | None, folder: Path, target: Path) ->
     """
     wanted = load_preset(name, folder)
     current = load_params(target) if target.is_file() else None
-    if current is not None and current.dataset.preset == name:
+    same = current is not None and current.dataset.preset == name
+    if current is not None and same:
         wanted = dataclasses.replace(current, download=wanted.download if archive else current.download)
-    elif current is not None and not _is_pristine(current, folder):
-        backup = target.with_name(target.name + ".bak")
-        write_text(backup, target.read_text(encoding="utf-8"))
-        note(f"{target} had been changed by hand; it is kept as {backup}")
     if archive is not None:
         if wanted.download.source == "simulated":
             others = [other for other in preset_names(folder) if other != name]
             raise UserError(f"preset {name} draws its own images; with ARCHIVE give PRESET={' or '.join(others)}")
         wanted = with_archive(wanted, archive)
+    if current is not None and not same and not _is_pristine(current, folder):
+        backup = target.with_name(target.name + ".bak")
+        write_text(backup, target.read_text(encoding="utf-8"))
+        note(f"{target} had been changed by hand; it is kept as {backup}")
     if wanted != current:
         write_text(target, render(wanted))
         note(f"{target} now holds preset {name}")

@@ -129,6 +129,8 @@ def split(manifest_path: Path, out: Path, summary: Path, params: SplitParams) ->
 
 
 def _stratified(table: pd.DataFrame, groups: pd.Series, shares: dict[str, float], seed: int) -> pd.Series:
+    if table.empty:
+        return pd.Series("", index=table.index, dtype="str")
     names, index = np.unique(groups.to_numpy(dtype="str"), return_inverse=True)
     counts = _counts(table, index, len(names))
     assigned = assign_groups(counts, np.array(list(shares.values())), seed)

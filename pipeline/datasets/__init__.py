@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from pipeline.errors import UserError
 from pipeline.params import DatasetParams
 
 _JUNK_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
@@ -63,6 +64,8 @@ def list_files(raw: Path, left_out: Counter[str]) -> list[PurePosixPath]:
         relative = PurePosixPath(path.relative_to(raw).as_posix())
         if not path.is_file():
             continue
+        if not str(relative).isprintable():  # no UTF-8 (a name in GBK), or control characters: no table can hold it
+            raise UserError(f"{raw}: the name {str(relative)!a} is not printable UTF-8; rename that file")
         if relative.name in _JUNK_NAMES or relative.name.startswith("._") or "__MACOSX" in relative.parts:
             left_out["junk of the operating system"] += 1
         else:

@@ -3,6 +3,7 @@
 Wang et al., "ChestX-ray8", CVPR 2017. Kaggle: nih-chest-xrays/data and nih-chest-xrays/sample.
 """
 
+import filecmp
 import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -16,8 +17,8 @@ from pipeline.manifest import read_table
 
 _TABLE = re.compile(r"^(Data_Entry_2017.*|sample_labels)\.csv$", re.IGNORECASE)
 _LISTS = {"train_val_list.txt": "train_val", "test_list.txt": "test"}
-_AGE = re.compile(r"^(\d+)([YMD]?)$")
-_YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "D": 1 / 365.25}
+_AGE = re.compile(r"^(\d{1,5})([YMWD]?)$", re.ASCII)  # DICOM PS3.5, value representation AS
+_YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 MAX_AGE = 120.0
 """Years; the 2017 table holds ages up to 414, which become unknown."""
 
@@ -41,20 +42,21 @@ def read(raw: Path) -> Catalogue:
     left_out: Counter[str] = Counter()
     files = list_files(raw, left_out)
     table = _label_table(raw, [file for file in files if _TABLE.match(file.name)])
-    images = _by_name([file for file in files if file.suffix.lower() == ".png"], left_out)
+    refused: list[Refused] = []
+    images = _by_name(raw, [file for file in files if file.suffix.lower() == ".png"], left_out, refused)
     notes: Counter[str] = Counter()
     rows = _rows(table, notes)
-    rows["path"] = rows["image_id"].map({name: str(path) for name, path in images.items()})
     official = _official(raw, files)
-    rows["official_split"] = [official.get(name, "") for name in rows["image_id"]]
-    refused = [
+    # Series of str throughout: map() makes floats where a dictionary has none of the names.
+    rows["path"] = pd.Series([str(images[name]) if name in images else None for name in rows["image_id"]], dtype="str")
+    rows["official_split"] = pd.Series([official.get(name, "") for name in rows["image_id"]], dtype="str")
+    refused += [
         Refused(name, "named in the label table, but there is no such file")
         for name in rows.loc[rows["path"].isna(), "image_id"]
     ]
+    named = set(rows["image_id"])
     refused += [
-        Refused(str(path), "not named in the label table")
-        for name, path in images.items()
-        if name not in set(rows["image_id"])
+        Refused(str(path), "not named in the label table") for name, path in images.items() if name not in named
     ]
     rows = rows[rows["path"].notna()]
     odd = rows["image_id"].str.split("_").str[0] != rows["patient_id"]
@@ -83,11 +85,22 @@ def _normalised(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     return table
 
 
-def _by_name(files: list[PurePosixPath], left_out: Counter[str]) -> dict[str, PurePosixPath]:
+def _by_name(
+    raw: Path, files: list[PurePosixPath], left_out: Counter[str], refused: list[Refused]
+) -> dict[str, PurePosixPath]:
     images: dict[str, PurePosixPath] = {}
+    odd: set[str] = set()
     for file in files:
-        if images.setdefault(file.name, file) is not file:
+        name = f"{file.stem}.png"  # the table writes .png; a copy through Windows may say .PNG
+        first = images.setdefault(name, file)
+        if first is file:
+            continue
+        if filecmp.cmp(raw / first, raw / file, shallow=False):
             left_out["second copy of an image under the same name"] += 1
+        else:
+            odd.add(name)
+            refused.append(Refused(str(file), f"another picture under the same name as {first}"))
+    refused += [Refused(str(images.pop(name)), "other pictures have the same name") for name in sorted(odd)]
     return images
 
 
@@ -102,15 +115,21 @@ def _rows(table: pd.DataFrame, notes: Counter[str]) -> pd.DataFrame:
             "view": column("View Position").where(column("View Position").isin(("PA", "AP")), ""),
             "sex": column("Patient Gender").where(column("Patient Gender").isin(("F", "M")), ""),
             "age": [_age(text, notes) for text in column("Patient Age")],
-            "followup": pd.to_numeric(column("Follow-up #"), errors="coerce"),
-            "width": pd.to_numeric(column("OriginalImageWidth"), errors="coerce"),
-            "height": pd.to_numeric(column("OriginalImageHeight"), errors="coerce"),
+            "followup": _whole(column("Follow-up #"), 0),
+            "width": _whole(column("OriginalImageWidth"), 1),
+            "height": _whole(column("OriginalImageHeight"), 1),
         }
     )
     found = [_findings(text, name) for text, name in zip(table["Finding Labels"], rows["image_id"], strict=True)]
     for finding in NIH14:
         rows[finding] = pd.array([finding in names for names in found], dtype="Int8")
     return rows
+
+
+def _whole(column: pd.Series, least: int) -> pd.Series:
+    """Turn text into whole numbers from `least`; anything else is unknown."""
+    number = pd.to_numeric(column, errors="coerce").astype("float64")
+    return number.where(number.between(least, 2**31) & (number % 1 == 0))
 
 
 def _findings(text: str, image: str) -> set[str]:
@@ -133,6 +152,12 @@ def _official(raw: Path, files: list[PurePosixPath]) -> dict[str, str]:
     official: dict[str, str] = {}
     for file in files:
         if split := _LISTS.get(file.name.lower()):
-            lines = (raw / file).read_text(encoding="utf-8").split()
+            try:
+                lines = (raw / file).read_text(encoding="utf-8-sig").split()
+            except UnicodeDecodeError as error:
+                raise UserError(f"{raw / file} is not a list in UTF-8: {error}") from None
+            both = sorted(name for name in lines if official.get(name, split) != split)
+            if both:
+                raise UserError(f"{raw / file}: {len(both)} images stand in both official lists, first {both[0]}")
             official.update(dict.fromkeys(lines, split))
     return official

@@ -34,6 +34,7 @@ def read(raw: Path) -> Catalogue:
     root = _root(raw, files)
     rows: list[dict[str, object]] = []
     refused: list[Refused] = []
+    known: set[str] = set()
     for file in files:
         split, label, name = _place(file, root)
         if split is None:
@@ -45,6 +46,10 @@ def read(raw: Path) -> Catalogue:
         else:
             patient = match[1] or match[2]
             image_id = f"{split}/{label}/{file.stem}"
+            if image_id in known:
+                refused.append(Refused(str(file), "a second file of the same name with another suffix"))
+                continue
+            known.add(image_id)
             rows.append(
                 {
                     "image_id": image_id,

@@ -1,0 +1,262 @@
+"""Preprocess: the same bytes however often it was stopped and whoever helped, and no image that is not the ingested."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import DrawPng, WriteNih
+
+from pipeline.errors import UserError
+from pipeline.images import prepare, read_image
+from pipeline.ingest import ingest
+from pipeline.manifest import read_manifest, read_splits
+from pipeline.params import Params, PreprocessParams, SplitParams
+from pipeline.preprocess import preprocess
+from pipeline.shards import open_processed
+from pipeline.split import split
+
+PARAMS = Params(preprocess=PreprocessParams(size=32, tiles=4, shard_images=4))
+RECORD = 8 + 4 + 4 + 32 * 32 + 4  # length, its checksum, row, pixels, their checksum
+
+
+@dataclass(frozen=True)
+class Case:
+    folder: Path
+
+    @property
+    def raw(self) -> Path:
+        return self.folder / "raw 胸片"
+
+    @property
+    def tables(self) -> tuple[Path, Path]:
+        return self.folder / "manifest.csv", self.folder / "splits.csv"
+
+    def run(self, out: str = "processed", params: Params = PARAMS, workers: int = 1) -> Path:
+        preprocess(*self.tables, self.folder / out, self.raw, params, workers)
+        return self.folder / out
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, write_nih: WriteNih) -> Path:
+    """Return a folder with 20 patients, one image each, ingested and split 14:4:2."""
+    folder = tmp_path_factory.mktemp("prepared")
+    case = Case(folder)
+    write_nih(case.raw, [f"{n:08d}_000.png,Mass,0,{n},060Y,F,PA,,,0.1,0.1" for n in range(1, 21)])
+    ingest(case.raw, case.tables[0], folder / "quarantine.csv", Params(), 1)
+    split(*case.tables, folder / "split.json", SplitParams())
+    return folder
+
+
+@pytest.fixture
+def case(prepared: Path, tmp_path: Path) -> Case:
+    """Return a copy of that folder, to be changed at will."""
+    return Case(Path(shutil.copytree(prepared, tmp_path / "case")))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def identities(folder: Path) -> dict[str, tuple[int, int]]:
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("*.tfrecord")}
+
+
+def test_every_image_lies_prepared_in_the_row_that_the_index_says(case: Case) -> None:
+    out = case.run()
+    processed = open_processed(out)
+    manifest, splits = read_manifest(case.tables[0]), read_splits(case.tables[1])
+    assert sorted(processed.table["image_id"]) == sorted(splits["image_id"])
+    side = dict(zip(splits["image_id"], splits["split"], strict=True))
+    path = dict(zip(manifest["image_id"], manifest["path"], strict=True))
+    pixels = {}
+    for shard in out.glob("*.tfrecord"):
+        data = shard.read_bytes()
+        assert len(data) % RECORD == 0
+        for start in range(0, len(data), RECORD):
+            row = int.from_bytes(data[start + 12 : start + 16], "little")
+            image = np.frombuffer(data[start + 16 : start + 16 + 1024], np.uint8).reshape(32, 32)
+            pixels[row] = (shard.name, image)
+    assert sorted(pixels) == list(range(20))
+    for _, line in processed.table.iterrows():
+        shard, image = pixels[int(line["row"])]
+        assert line["shard"] == shard
+        assert shard.startswith(side[line["image_id"]])
+        assert line["split"] == side[line["image_id"]]
+        np.testing.assert_array_equal(image, prepare(read_image(case.raw / path[line["image_id"]]), PARAMS.preprocess))
+
+
+def test_meta_says_what_was_made_of_what(case: Case) -> None:
+    meta = open_processed(case.run()).meta
+    assert meta["size"] == 32
+    assert meta["preprocess"] == dataclasses.asdict(PARAMS.preprocess)
+    assert meta["findings"][:2] == ["Atelectasis", "Cardiomegaly"]
+    images = [(shard["name"], shard["images"]) for shard in meta["shards"]]
+    assert images == [
+        ("train-00000.tfrecord", 4),
+        ("train-00001.tfrecord", 4),
+        ("train-00002.tfrecord", 4),
+        ("train-00003.tfrecord", 2),
+        ("val-00000.tfrecord", 4),
+        ("test-00000.tfrecord", 2),
+    ]
+
+
+def test_any_number_of_workers_and_any_order_of_the_tables_give_the_same_shards(case: Case) -> None:
+    one, two = contents(case.run("one", workers=1)), contents(case.run("two", workers=2))
+    assert one == two
+    for table in case.tables:
+        header, *lines = table.read_text(encoding="utf-8").splitlines()
+        table.write_text("\n".join([header, *reversed(lines)]) + "\n", encoding="utf-8")
+    reordered = contents(case.run("three"))
+    del one["meta.json"], reordered["meta.json"]  # it holds the hashes of the two tables
+    assert one == reordered
+
+
+def test_a_second_run_writes_no_shard_again(case: Case) -> None:
+    before = identities(case.run())
+    assert identities(case.run()) == before
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from pipeline.params import load_params
+from pipeline.preprocess import preprocess
+
+manifest, splits, out, raw, params = (Path(name) for name in sys.argv[1:])
+preprocess(manifest, splits, out, raw, load_params(params), workers=1)
+"""
+
+
+def test_a_killed_run_leaves_no_meta_and_is_continued(case: Case) -> None:
+    """The first image of the third shard is a pipe: once the stage reads it, two shards are whole, and it waits."""
+    expected = contents(case.run("expected"))
+    table = open_processed(case.folder / "expected").table
+    image = case.raw / "images" / table.loc[table["row"] == 8, "image_id"].item()
+    content = image.read_bytes()
+    image.unlink()
+    os.mkfifo(image)
+    params = case.folder / "params.yaml"
+    params.write_text("preprocess: {size: 32, tiles: 4, shard_images: 4}\n", encoding="utf-8")
+    out = case.folder / "processed"
+    command = [sys.executable, "-c", KILLED, *map(str, (*case.tables, out, case.raw, params))]
+    with subprocess.Popen(command) as process:
+        # Should the stage end before it reads the pipe, this end lets the test go on, and fail below.
+        release = threading.Thread(
+            target=lambda: (process.wait(), os.close(os.open(image, os.O_RDONLY | os.O_NONBLOCK)))
+        )
+        release.start()
+        writer = os.open(image, os.O_WRONLY)  # returns when the stage opens the pipe
+        process.kill()
+        process.wait()
+        release.join()
+        os.close(writer)
+    assert process.returncode == -signal.SIGKILL
+    assert not (out / "meta.json").exists()
+    with pytest.raises(UserError, match="no finished images"):
+        open_processed(out)
+    kept = identities(out)
+    assert {"train-00000.tfrecord", "train-00001.tfrecord"} <= set(kept)
+    image.unlink()
+    image.write_bytes(content)
+    case.run()
+    assert contents(out) == expected
+    after = identities(out)
+    for name in ("train-00000.tfrecord", "train-00001.tfrecord"):
+        assert after[name] == kept[name]
+
+
+def test_a_shard_damaged_between_two_runs_is_written_again_alone(case: Case) -> None:
+    out = case.run()
+    before, expected = identities(out), contents(out)
+    shard = out / "val-00000.tfrecord"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
+    with pytest.raises(UserError, match=r"val-00000\.tfrecord"):
+        open_processed(out)
+    case.run()
+    assert contents(out) == expected
+    after = identities(out)
+    assert {name for name in after if after[name] != before[name]} == {"val-00000.tfrecord"}
+
+
+@pytest.mark.parametrize("change", [{"size": 64}, {"clahe": False}, {"clip_limit": 3.0}, {"fit": "letterbox"}])
+def test_changed_parameters_write_all_shards_anew(case: Case, change: dict[str, object]) -> None:
+    before = identities(case.run())
+    params = dataclasses.replace(PARAMS, preprocess=dataclasses.replace(PARAMS.preprocess, **change))
+    out = case.run(params=params)
+    after = identities(out)
+    assert set(after) == set(before)
+    assert all(after[name] != before[name] for name in after)
+    assert contents(out) == contents(case.run("fresh", params))
+
+
+def test_larger_shards_leave_none_of_the_smaller_ones(case: Case) -> None:
+    case.run()
+    out = case.run(params=dataclasses.replace(PARAMS, preprocess=PreprocessParams(size=32, shard_images=1000)))
+    assert sorted(path.name for path in out.glob("*.tfrecord")) == [
+        f"{side}-00000.tfrecord" for side in ("test", "train", "val")
+    ]
+    assert len(open_processed(out).table) == 20
+
+
+def test_what_a_user_keeps_in_the_folder_is_not_deleted(case: Case) -> None:
+    """`cxr preprocess MANIFEST SPLITS .` must not empty the folder that one happens to stand in."""
+    mine = case.folder / "processed" / "thesis.docx"
+    mine.parent.mkdir()
+    mine.write_text("years of work", encoding="utf-8")
+    case.run()
+    assert mine.exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_image_that_changed_since_it_was_ingested_is_refused(case: Case, draw_png: DrawPng, workers: int) -> None:
+    image = next((case.raw / "images").iterdir())
+    draw_png(image, seed=12345)
+    with pytest.raises(UserError, match=r"has changed since it was ingested: run `cxr ingest` again"):
+        case.run(workers=workers)
+    assert not (case.folder / "processed" / "meta.json").exists()
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_an_image_that_can_no_longer_be_read_is_named(case: Case, damage: str) -> None:
+    image = next((case.raw / "images").iterdir())
+    if damage == "gone":
+        image.unlink()
+    else:
+        image.write_bytes(image.read_bytes()[:500])
+    with pytest.raises(UserError, match=image.name):
+        case.run()
+
+
+def test_a_failure_ends_an_older_success(case: Case) -> None:
+    out = case.run()
+    next((case.raw / "images").iterdir()).unlink()
+    with pytest.raises(UserError):
+        case.run(params=dataclasses.replace(PARAMS, preprocess=PreprocessParams(size=64)))
+    assert not (out / "meta.json").exists()
+
+
+def test_splits_that_do_not_fit_the_manifest_are_one_line(case: Case) -> None:
+    splits = case.tables[1]
+    splits.write_text(splits.read_text(encoding="utf-8") + "zzz.png,9,train\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"1 split images are not in the manifest, first zzz\.png"):
+        case.run()
+    splits.write_text("image_id,patient_id,split\n", encoding="utf-8")
+    with pytest.raises(UserError, match="split"):
+        case.run()
+
+
+def test_notes_are_json_with_the_checksum(case: Case) -> None:
+    out = case.run()
+    meta = json.loads((out / "meta.json").read_text(encoding="utf-8"))
+    for shard in meta["shards"]:
+        assert json.loads((out / shard["name"]).with_suffix(".json").read_text())["sha256"] == shard["sha256"]
