@@ -45,14 +45,18 @@ class ExactAuc(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
         val = predict(self.model, self._data, "val", self._params.batch_size)
         train = predict(self.model, self._data, "train", self._params.batch_size, self._params.auc_images)
         logs["val_loss"] = self._loss(self._labels["val"], val)
-        logs["val_auc"] = macro_auroc(self._labels["val"], val)
-        logs["train_auc"] = macro_auroc(self._labels["train"][: len(train)], train)
+        logs["val_auc"] = self._auc(self._labels["val"], val)
+        logs["train_auc"] = self._auc(self._labels["train"][: len(train)], train)
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self._run.log_metrics(logs, step=epoch + 1)
         note(
             f"epoch {epoch + 1}/{self.params['epochs']}: loss {logs['loss']:.4f}, val loss {logs['val_loss']:.4f}, "
             f"train AUC {logs['train_auc']:.4f}, val AUC {logs['val_auc']:.4f}"
         )
+
+    def _auc(self, labels: NDArray[np.float32], probabilities: NDArray[np.float32]) -> float:
+        # A network that has diverged gives NaN, which would be ranked like a number.
+        return macro_auroc(labels, probabilities) if np.isfinite(probabilities).all() else float("nan")
 
     def _loss(self, labels: NDArray[np.float32], probabilities: NDArray[np.float32]) -> float:
         return float(self.model.loss(labels, probabilities))

@@ -104,10 +104,8 @@ def fit(data: Processed, params: Params, run: Run, folder: Path, boards: Path) -
         shuffle=False,  # the batches come shuffled
         verbose=0,
     )
-    if not (folder / "model.keras").is_file():
-        raise UserError(
-            "the loss became NaN in the first epoch: lower train.learning_rate, or set train.precision float32"
-        )
+    if np.isnan(history.history["val_auc"]).all():
+        raise UserError("the loss became NaN in the first epoch: lower train.learning_rate, or train in float32")
     return {name: [float(value) for value in values] for name, values in history.history.items()}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coded import write_coded
 from hypothesis import settings
 from PIL import Image
 
@@ -105,3 +106,9 @@ def pneumonia_manifest(pneumonia_archive: Path, tmp_path_factory: pytest.TempPat
     params = Params(dataset=DatasetParams(adapter="pneumonia"))
     ingest(pneumonia_archive, out / "manifest.csv", out / "quarantine.csv", params)
     return out / "manifest.csv"
+
+
+@pytest.fixture(scope="session")
+def coded_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of processed images that say which they are (see `coded`)."""
+    return write_coded(tmp_path_factory.mktemp("coded"))

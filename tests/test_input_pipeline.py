@@ -1,44 +1,19 @@
 """What the network is fed: every training image once an epoch, the right label, augmentation on training alone."""
 
 import numpy as np
-import pandas as pd
 import pytest
+from coded import N_TRAIN, SIZE, coded_image
 
 from pipeline.augment import build_augment
-from pipeline.files import sha256_file, write_json
 from pipeline.params import AugmentParams
-from pipeline.shards import INDEX, META, open_processed, write_index, write_shard
+from pipeline.shards import open_processed
 
-SIZE, N_TRAIN, N_VAL = 32, 37, 9
 NO_CHANGE = AugmentParams(rotate=0.0, shift=0.0, scale=0.0, brightness=0.0, contrast=0.0)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Images whose first pixel is their row's number, and labels that spell it in binary."""
-    folder = tmp_path_factory.mktemp("processed")
-    rows = np.arange(N_TRAIN + N_VAL)
-    splits = np.where(rows < N_TRAIN, "train", "val")
-    shards = np.where(rows < N_TRAIN, "train-0000" + (rows // 10).astype(str), "val-00000")
-    table = pd.DataFrame({"row": rows, "shard": shards, "split": splits, "image_id": rows, "patient_id": rows})
-    table[["age", "followup", "width", "height"]] = ""
-    for bit in range(6):
-        table[f"Bit{bit}"] = rows >> bit & 1
-    listed = []
-    for name, group in table.groupby("shard"):
-        rng = np.random.default_rng(int(group["row"].iloc[0]))
-        images = [(int(row), _image(rng, int(row))) for row in group["row"]]
-        write_shard(folder / str(name), images)
-        listed.append({"name": name, "split": group["split"].iloc[0], "sha256": sha256_file(folder / str(name))})
-    write_index(folder / INDEX, table)
-    write_json(folder / META, {"size": SIZE, "findings": [f"Bit{bit}" for bit in range(6)], "shards": listed})
-    return open_processed(folder)
-
-
-def _image(rng, row):
-    image = rng.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
-    image[0, 0] = row
-    return image
+def data(coded_images):
+    return open_processed(coded_images)
 
 
 def epochs_of(data, epochs, seed=1, augment=None, first_epoch=0):
@@ -92,7 +67,7 @@ def test_validation_images_come_in_order_and_unchanged(data):
 
     images = np.concatenate([batch.numpy() for batch in images_in_order(data, "val", 4)])
     assert rows_of(images).tolist() == data.rows("val")["row"].tolist()
-    np.testing.assert_array_equal(images[0, :, :, 0], _image(np.random.default_rng(N_TRAIN), N_TRAIN))
+    np.testing.assert_array_equal(images[0, :, :, 0], coded_image(np.random.default_rng(N_TRAIN), N_TRAIN))
     some = np.concatenate([batch.numpy() for batch in images_in_order(data, "train", 4, count=6)])
     assert rows_of(some).tolist() == list(range(6))
 

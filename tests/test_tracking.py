@@ -33,6 +33,14 @@ def _elsewhere(tmp_path, monkeypatch):
         mlflow.end_run()
 
 
+def answers(uri: str) -> bool:
+    try:
+        with urllib.request.urlopen(uri + "/health", timeout=1):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
 @pytest.fixture
 def server(tmp_path):
     """Start `mlflow server` and wait until it answers or dies."""
@@ -53,12 +61,9 @@ def server(tmp_path):
             start_new_session=True,
         )
     uri = f"http://127.0.0.1:{port}"
-    while process.poll() is None:
-        try:
-            with urllib.request.urlopen(uri + "/health", timeout=1):
-                break
-        except (urllib.error.URLError, OSError):
-            continue
+    while not answers(uri):
+        with pytest.raises(subprocess.TimeoutExpired):  # it must still be starting
+            process.wait(timeout=0.1)
     yield uri, process
     stop(process)
 

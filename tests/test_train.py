@@ -1,0 +1,132 @@
+"""Training: the best epoch is a file, a failure leaves none, and evaluation takes only what belongs together."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.evaluate import evaluate
+from pipeline.metrics import macro_auroc
+from pipeline.params import Params, as_dict, load_params, parse_params, write_yaml
+from pipeline.shards import INDEX, open_processed
+from pipeline.train import require_defined_auc, train
+
+
+def params_of(folder: Path, **training: object) -> Params:
+    return parse_params(
+        {
+            "model": {"weights": "none"},
+            "preprocess": {"size": 32},
+            "train": {"epochs": 3, "batch_size": 8, "learning_rate": 1e-3, "auc_images": 8, **training},
+            "evaluate": {"resamples": 100},
+            "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "system_metrics": False, "register": ""},
+        },
+        "the test",
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(coded_images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("模型 models")
+    params = params_of(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train(coded_images, folder / "models", params)
+    return folder / "models", params
+
+
+def test_the_kept_model_is_that_of_the_best_epoch(trained, coded_images):
+    from pipeline.input_pipeline import predict
+    from pipeline.model import load_model
+
+    models, params = trained
+    data = open_processed(coded_images)
+    history = pd.read_csv(models / "history.csv")
+    training = json.loads((models / "training.json").read_text())
+    assert len(history) == params.train.epochs
+    assert training["best_epoch"] == history["val_auc"].idxmax() + 1
+    again = macro_auroc(
+        data.labels[(data.table["split"] == "val").to_numpy()],
+        predict(load_model(models / "model.keras"), data, "val", 4),
+    )
+    assert again == pytest.approx(training["val_auc"], abs=1e-9) == pytest.approx(history["val_auc"].max())
+    assert load_params(models / "params.yaml") == params
+    assert not (models / ".partial").exists()
+
+
+def test_predictions_are_of_the_images_that_they_name(trained, coded_images, tmp_path, monkeypatch):
+    from pipeline.model import load_model
+
+    models, params = trained
+    monkeypatch.chdir(tmp_path)
+    evaluate(models / "model.keras", coded_images, tmp_path / "reports", params)
+    table = pd.read_csv(tmp_path / "reports" / "predictions.csv")
+    assert table["split"].tolist() == ["val"] * 9 + ["test"] * 9
+    # The labels spell the image's number, so the table cannot have mixed them up.
+    assert (table[[f"y_Bit{bit}" for bit in range(6)]].to_numpy() @ 2 ** np.arange(6) == table["image_id"]).all()
+    images = _images(coded_images, table["image_id"].tolist())
+    expected = load_model(models / "model.keras").predict(images, verbose=0)
+    np.testing.assert_allclose(table[[f"p_Bit{bit}" for bit in range(6)]], expected, atol=1e-6)
+
+
+def _images(folder, rows):
+    import tensorflow as tf
+
+    found = {}
+    for path in sorted(folder.glob("*.tfrecord")):
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            found[int.from_bytes(record[:4], "little")] = np.frombuffer(record[4:], np.uint8).reshape(32, 32, 1)
+    return np.stack([found[row] for row in rows])
+
+
+def test_evaluate_refuses_what_does_not_belong_together(trained, coded_images, tmp_path):
+    models, params = trained
+    other = shutil.copytree(models, tmp_path / "other")
+    (other / "model.keras").write_bytes(b"another model")
+    with pytest.raises(UserError, match="do not belong together"):
+        evaluate(other / "model.keras", coded_images, tmp_path, params)
+    processed = shutil.copytree(coded_images, tmp_path / "processed")
+    meta = json.loads((processed / "meta.json").read_text())
+    meta["preprocess"]["clahe"] = False
+    (processed / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(UserError, match="was trained with preprocess"):
+        evaluate(models / "model.keras", processed, tmp_path, params)
+    (other / "model.keras").unlink()
+    with pytest.raises(UserError, match="is missing"):
+        evaluate(other / "model.keras", coded_images, tmp_path, params)
+
+
+def test_a_diverging_training_is_one_sentence_and_leaves_no_model(coded_images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"NaN in the first epoch: lower train.learning_rate"):
+        train(coded_images, tmp_path / "models", params_of(tmp_path, learning_rate=1e30))
+    assert not (tmp_path / "models" / "model.keras").exists()
+    assert not (tmp_path / "models" / "training.json").exists()
+
+
+def test_validation_without_a_defined_auc_is_refused_before_training(coded_images, tmp_path):
+    folder = shutil.copytree(coded_images, tmp_path / "one class")
+    table = pd.read_csv(folder / INDEX, dtype=str)
+    table.loc[table["split"] == "val", [f"Bit{bit}" for bit in range(6)]] = "0"
+    table.to_csv(folder / INDEX, index=False)
+    with pytest.raises(UserError, match="validation AUC is undefined: none of Bit0, Bit1"):
+        require_defined_auc(open_processed(folder))
+
+
+def test_a_killed_training_leaves_nothing_that_looks_finished(coded_images, tmp_path):
+    write_yaml(tmp_path / "params.yaml", as_dict(params_of(tmp_path, epochs=100)))
+    command = [str(Path(sys.executable).with_name("cxr")), "train", str(coded_images), "models", "-q"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "models/.partial/model.keras").exists():
+        with pytest.raises(subprocess.TimeoutExpired):  # it must still be at work
+            process.wait(timeout=0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not {path.name for path in (tmp_path / "models").iterdir()} & {"model.keras", "training.json", "params.yaml"}
