@@ -356,7 +356,7 @@ def test_parameters_are_complete_and_keep_no_secret(nih: Project) -> None:
         for key, value in keys.items():
             shown = {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else str(value)
             assert [key, shown or "(empty)"] in page.rows
-    values = {"uri": "https://me:secret@example.org/ml"}
+    values = {"uri": "https://example.org/ml?token=secret"}
     trained = parse_params({"tracking": values, "download": {"archive": "/home/dr who/a.zip"}}, "test")
     shown = dict(parameters(trained, trained))
     assert ("uri", "https://example.org/ml") in shown["tracking"]
