@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.params import PreprocessParams
+from pipeline.quarantine import Reason
 
 Image = NDArray[np.uint8]
 _FORMATS = ("PNG", "JPEG")
@@ -20,7 +21,20 @@ _DEPTHS = {"L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "I;16B", "I"}
 
 
 class ImageError(UserError):
-    """An image file that cannot be used; the message is the reason, without the path."""
+    """An image file that cannot be used; the message is the reason, without the path.
+
+    Attributes
+    ----------
+    code : Reason
+        The kind of fault.
+    """
+
+    def __init__(self, code: Reason, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[Reason, str]]:  # it crosses processes
+        return type(self), (self.code, str(self))
 
 
 def read_image(path: Path, max_pixels: int = 100_000_000) -> Image:
@@ -48,7 +62,7 @@ def read_image(path: Path, max_pixels: int = 100_000_000) -> Image:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ImageError(f"cannot be read ({error.strerror})") from None
+        raise ImageError(Reason.UNREADABLE, f"cannot be read ({error.strerror})") from None
     return decode_image(data, max_pixels)
 
 
@@ -61,23 +75,25 @@ def decode_image(data: bytes, max_pixels: int = 100_000_000) -> Image:
     from PIL import UnidentifiedImageError
 
     if not data:
-        raise ImageError("the file is empty")
+        raise ImageError(Reason.EMPTY, "the file is empty")
     Pillow.MAX_IMAGE_PIXELS = None  # its own bound would come before the one that is given here
     try:
         with Pillow.open(io.BytesIO(data), formats=_FORMATS) as picture:
             width, height = picture.size
             if width * height > max_pixels:
-                raise ImageError(f"{width}x{height} is more than the allowed {max_pixels} pixels")
+                raise ImageError(Reason.TOO_LARGE, f"{width}x{height} is more than the allowed {max_pixels} pixels")
             if picture.mode not in _DEPTHS:
-                raise ImageError(f"pixel mode {picture.mode} is not supported; gray, RGB and RGBA are")
+                raise ImageError(
+                    Reason.UNSUPPORTED, f"pixel mode {picture.mode} is not supported; gray, RGB and RGBA are"
+                )
             picture.verify()  # the checksums of PNG, which load() does not look at
         with Pillow.open(io.BytesIO(data), formats=_FORMATS) as picture:
             picture.load()
             pixels = np.asarray(picture.convert("RGBA") if picture.mode in ("P", "PA") else picture)
     except UnidentifiedImageError:
-        raise ImageError("neither a PNG nor a JPEG file") from None
+        raise ImageError(Reason.UNREADABLE, "neither a PNG nor a JPEG file") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ImageError(f"damaged or truncated ({error})") from None
+        raise ImageError(Reason.TRUNCATED, f"damaged or truncated ({error})") from None
     return _to_gray(pixels)
 
 
@@ -169,7 +185,7 @@ def _resample(image: Image, height: int, width: int) -> Image:
 def _to_gray(pixels: NDArray[np.generic]) -> Image:
     if pixels.dtype != np.uint8:
         if pixels.min() < 0 or pixels.max() > 65535:
-            raise ImageError("holds more than 16 bits a pixel")
+            raise ImageError(Reason.UNSUPPORTED, "holds more than 16 bits a pixel")
         pixels = np.round(pixels.astype(np.float64) * (255 / 65535)).astype(np.uint8)
     if pixels.ndim == 2:
         return np.ascontiguousarray(pixels, np.uint8)

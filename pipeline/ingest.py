@@ -7,14 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.datasets import Catalogue, Refused, read_catalogue
+from pipeline.datasets import Catalogue, read_catalogue
 from pipeline.errors import UserError
-from pipeline.files import atomic_open, write_json
+from pipeline.files import write_json
 from pipeline.images import ImageError, perceptual_hash, pixel_sha256, read_image
 from pipeline.manifest import findings_of, write_manifest
 from pipeline.parallel import run_all
 from pipeline.params import IngestParams, Params
 from pipeline.progress import note, warn
+from pipeline.quarantine import Reason, Refused, write_quarantine
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Checked:
     height: int = 0
     sha256: str = ""
     phash: str = ""
+    code: Reason | None = None
     reason: str = ""
 
 
@@ -34,17 +36,18 @@ def check_file(path: Path, params: IngestParams) -> Checked:
     Returns
     -------
     Checked
-        `reason` is empty when the file is usable. An image whose pixels are all equal holds nothing and is refused.
+        `code` is None when the file is usable. An image whose pixels are all equal holds nothing and is refused.
     """
     try:
         image = read_image(path, params.max_pixels)
     except ImageError as error:
-        return Checked(reason=str(error))
+        return Checked(code=error.code, reason=str(error))
     height, width = image.shape
     if min(height, width) < params.min_side:
-        return Checked(reason=f"{width}x{height} is smaller than the required {params.min_side} pixels a side")
+        reason = f"{width}x{height} is smaller than the required {params.min_side} pixels a side"
+        return Checked(code=Reason.TINY, reason=reason)
     if image.min() == image.max():
-        return Checked(reason="blank: all pixels are equal")
+        return Checked(code=Reason.BLANK, reason="all pixels are equal")
     return Checked(width, height, pixel_sha256(image), perceptual_hash(image))
 
 
@@ -64,9 +67,9 @@ def build_manifest(
     paths = [raw / path for path in rows["path"]]
     check = partial(check_file, params=params)
     checked = list(run_all(check, paths, "checking files", workers))
-    usable = pd.Series([not item.reason for item in checked], index=rows.index, dtype=bool)
+    usable = pd.Series([item.code is None for item in checked], index=rows.index, dtype=bool)
     refused = catalogue.refused + [
-        Refused(path, item.reason) for path, item in zip(rows["path"], checked, strict=True) if item.reason
+        Refused(path, item.code, item.reason) for path, item in zip(rows["path"], checked, strict=True) if item.code
     ]
     manifest = rows.assign(
         followup=rows["followup"].astype("Int64"),
@@ -115,7 +118,7 @@ def ingest(raw: Path, out: Path, quarantine: Path, params: Params, workers: int 
     out : Path
         The manifest.
     quarantine : Path
-        CSV with `path, reason`, one row per refused file or row.
+        CSV with `path, code, action, reason`, one row per refused or suspicious file or row.
     params : Params
         Sections `dataset` and `ingest`.
     workers : int or None
@@ -131,9 +134,7 @@ def ingest(raw: Path, out: Path, quarantine: Path, params: Params, workers: int 
     catalogue = read_catalogue(raw, params.dataset)
     manifest, refused = build_manifest(catalogue, raw, params.ingest, workers)
     summary = summarise(manifest, catalogue, refused)
-    with atomic_open(quarantine) as handle:
-        table = pd.DataFrame([(item.path, item.reason) for item in refused], columns=["path", "reason"])
-        table.sort_values(["path", "reason"]).to_csv(handle, index=False, lineterminator="\n")
+    write_quarantine(quarantine, [*refused, *catalogue.suspicious])
     write_json(quarantine.with_name("ingest.json"), summary)
     if manifest.empty:
         raise UserError(f"{raw}: none of {len(refused)} files is usable; the reasons are in {quarantine}")

@@ -12,6 +12,7 @@ from PIL import Image
 from pipeline.datasets import Catalogue, nih
 from pipeline.errors import UserError
 from pipeline.findings import NIH14
+from pipeline.params import DatasetParams
 
 ONE = "00000001_000.png,Cardiomegaly|Emphysema,000,00000001,058Y,M,PA,2682,2749,0.143,0.143"
 TWO = "00000002_003.png,No Finding,003,00000002,007M,F,AP,2500,2048,0.168,0.168"
@@ -37,7 +38,7 @@ def positive(row: dict[str, object]) -> set[str]:
 
 
 def test_the_sample(tmp_path: Path, write_nih: WriteNih) -> None:
-    catalogue = nih.read(write_nih(tmp_path / "胸片 raw", [ONE, TWO]))
+    catalogue = nih.read(write_nih(tmp_path / "胸片 raw", [ONE, TWO]), DatasetParams())
     first, second = (dict(row) for _, row in catalogue.rows.iterrows())
     assert (first["image_id"], first["path"]) == ("00000001_000.png", "images/00000001_000.png")
     assert (first["patient_id"], first["view"], first["sex"]) == ("00000001", "PA", "M")
@@ -60,7 +61,7 @@ def test_the_table_of_2017_and_its_form_as_a_spreadsheet_saves_it(
         raw = tmp_path / str(number)
         write_nih(raw, [ROW_2017 + end[:-1]], ["00000001_000.png"], HEADER_2017.replace("\n", end), encoding)
         (raw / "sample_labels.csv").rename(raw / name)
-        row = one_row(nih.read(raw))
+        row = one_row(nih.read(raw, DatasetParams()))
         assert (row["patient_id"], row["age"], row["width"], row["height"]) == ("00000001", 58, 2682, 2749)
         assert positive(row) == {"Cardiomegaly", "Emphysema"}
 
@@ -68,7 +69,7 @@ def test_the_table_of_2017_and_its_form_as_a_spreadsheet_saves_it(
 def test_a_comma_after_the_rows_but_not_after_the_header_moves_nothing(tmp_path: Path, write_nih: WriteNih) -> None:
     header = HEADER_2017.replace(",\n", "\n")
     try:
-        row = one_row(nih.read(write_nih(tmp_path, [ROW_2017], header=header)))
+        row = one_row(nih.read(write_nih(tmp_path, [ROW_2017], header=header), DatasetParams()))
     except UserError:
         return
     assert (row["image_id"], row["patient_id"]) == ("00000001_000.png", "00000001")
@@ -86,7 +87,7 @@ def test_the_published_table_of_2020_with_its_official_lists_in_12_folders(
     published = pd.read_csv(table, index_col=False)
     for number, name in enumerate(published["Image Index"]):
         draw_png(tmp_path / f"images_{number % 12 + 1:03d}" / "images" / name, 0, (8, 8))
-    catalogue = nih.read(tmp_path)
+    catalogue = nih.read(tmp_path, DatasetParams())
     rows = catalogue.rows
     assert rows["image_id"].tolist() == published["Image Index"].tolist()
     assert (rows["patient_id"].astype(int) == published["Patient ID"]).all()
@@ -104,7 +105,7 @@ def test_the_published_table_of_2020_with_its_official_lists_in_12_folders(
 
 
 def test_the_real_sample(nih_sample: Path) -> None:
-    catalogue = nih.read(nih_sample)
+    catalogue = nih.read(nih_sample, DatasetParams())
     rows = catalogue.rows
     assert (len(rows), rows["patient_id"].nunique()) == (246, 162)
     assert int(rows["Pneumonia"].sum()) == 136
@@ -117,7 +118,7 @@ def test_the_real_sample(nih_sample: Path) -> None:
 
 def test_files_without_rows_and_rows_without_files_are_named(tmp_path: Path, write_nih: WriteNih) -> None:
     raw = write_nih(tmp_path, [ONE, TWO], ["00000001_000.png", "00000009_000.png"])
-    catalogue = nih.read(raw)
+    catalogue = nih.read(raw, DatasetParams())
     assert catalogue.rows["image_id"].tolist() == ["00000001_000.png"]
     assert reasons(catalogue) == {
         "00000002_003.png": "named in the label table, but there is no such file",
@@ -130,22 +131,22 @@ def test_a_second_copy_is_left_out_and_another_picture_under_the_same_name_is_re
 ) -> None:
     raw = write_nih(tmp_path, [ONE, TWO])
     draw_png(raw / "sample" / "images" / "00000001_000.png", 0)  # the same bytes as the first file
-    catalogue = nih.read(raw)
+    catalogue = nih.read(raw, DatasetParams())
     assert len(catalogue.rows) == 2
     assert list(catalogue.left_out.values()) == [1]
     draw_png(raw / "sample" / "images" / "00000002_003.png", 99)
-    catalogue = nih.read(raw)
+    catalogue = nih.read(raw, DatasetParams())
     assert catalogue.rows["image_id"].tolist() == ["00000001_000.png"]  # nobody can say which of the two is meant
     assert {"images/00000002_003.png", "sample/images/00000002_003.png"} <= set(reasons(catalogue))
 
 
 def test_suffixes_in_capitals_are_the_same_file(tmp_path: Path, write_nih: WriteNih) -> None:
-    row = one_row(nih.read(write_nih(tmp_path, [ONE], ["00000001_000.PNG"])))
+    row = one_row(nih.read(write_nih(tmp_path, [ONE], ["00000001_000.PNG"]), DatasetParams()))
     assert (row["image_id"], row["path"]) == ("00000001_000.png", "images/00000001_000.PNG")
 
 
 def test_a_name_and_a_row_that_disagree_on_the_patient_are_refused(tmp_path: Path, write_nih: WriteNih) -> None:
-    catalogue = nih.read(write_nih(tmp_path, [ONE, TWO.replace("00000002,", "00000007,")]))
+    catalogue = nih.read(write_nih(tmp_path, [ONE, TWO.replace("00000002,", "00000007,")]), DatasetParams())
     assert reasons(catalogue) == {"images/00000002_003.png": "its name and the label table give different patients"}
 
 
@@ -154,14 +155,14 @@ def test_a_name_and_a_row_that_disagree_on_the_patient_are_refused(tmp_path: Pat
     [("060Y", 60), ("58", 58), ("006M", 0.5), ("073D", 0.2), ("013W", 0.25), ("000Y", 0), ("120Y", 120)],
 )
 def test_ages(tmp_path: Path, write_nih: WriteNih, text: str, years: float) -> None:
-    catalogue = nih.read(write_nih(tmp_path, [ONE.replace("058Y", text)]))
+    catalogue = nih.read(write_nih(tmp_path, [ONE.replace("058Y", text)]), DatasetParams())
     assert one_row(catalogue)["age"] == pytest.approx(years, abs=0.01)
     assert not catalogue.notes
 
 
 @pytest.mark.parametrize("text", ["414Y", "411", "-5", "", "NA", "adult", "²Y", "58.5Z", "9" * 5000])
 def test_impossible_ages_are_unknown_and_counted(tmp_path: Path, write_nih: WriteNih, text: str) -> None:
-    catalogue = nih.read(write_nih(tmp_path, [ONE.replace("058Y", text)]))
+    catalogue = nih.read(write_nih(tmp_path, [ONE.replace("058Y", text)]), DatasetParams())
     assert pd.isna(one_row(catalogue)["age"])
     assert sum(catalogue.notes.values()) == 1
 
@@ -169,28 +170,31 @@ def test_impossible_ages_are_unknown_and_counted(tmp_path: Path, write_nih: Writ
 @pytest.mark.parametrize("text", ["1.5", "-1", "NA", "1e400", "", "99999999999999999999999", "x"])
 def test_impossible_numbers_are_unknown(tmp_path: Path, write_nih: WriteNih, text: str) -> None:
     line = ONE.replace(",000,", f",{text},").replace(",2682,", f",{text},")
-    row = one_row(nih.read(write_nih(tmp_path, [line])))
+    row = one_row(nih.read(write_nih(tmp_path, [line]), DatasetParams()))
     assert pd.isna(row["followup"])
     assert pd.isna(row["width"])
     assert row["height"] == 2749
 
 
 def test_the_largest_follow_up_number_is_kept(tmp_path: Path, write_nih: WriteNih) -> None:
-    assert one_row(nih.read(write_nih(tmp_path, [ONE.replace(",000,", ",183,")])))["followup"] == 183
+    assert one_row(nih.read(write_nih(tmp_path, [ONE.replace(",000,", ",183,")]), DatasetParams()))["followup"] == 183
 
 
 def test_other_words_for_view_and_sex_are_unknown(tmp_path: Path, write_nih: WriteNih) -> None:
-    row = one_row(nih.read(write_nih(tmp_path, [ONE.replace(",M,PA,", ",O,LL,")])))
+    row = one_row(nih.read(write_nih(tmp_path, [ONE.replace(",M,PA,", ",O,LL,")]), DatasetParams()))
     assert (row["sex"], row["view"]) == ("", "")
 
 
 def test_findings_are_taken_with_spaces_and_refused_when_unknown(tmp_path: Path, write_nih: WriteNih) -> None:
     spaced = ONE.replace("Cardiomegaly|Emphysema", "Pleural_Thickening | Hernia")
-    assert positive(one_row(nih.read(write_nih(tmp_path / "a", [spaced])))) == {"Pleural_Thickening", "Hernia"}
+    assert positive(one_row(nih.read(write_nih(tmp_path / "a", [spaced]), DatasetParams()))) == {
+        "Pleural_Thickening",
+        "Hernia",
+    }
     for text in ("Cardiomegaly|Broken_Rib", "", "cardiomegaly", "Cardiomegaly;Emphysema"):
         raw = write_nih(tmp_path / str(len(text)), [ONE.replace("Cardiomegaly|Emphysema", text)])
         with pytest.raises(UserError, match=r"image 00000001_000\.png: unknown finding .* allowed: Atelectasis"):
-            nih.read(raw)
+            nih.read(raw, DatasetParams())
 
 
 def test_junk_of_macs_and_windows_is_left_out(tmp_path: Path, write_nih: WriteNih, draw_png: DrawPng) -> None:
@@ -199,7 +203,7 @@ def test_junk_of_macs_and_windows_is_left_out(tmp_path: Path, write_nih: WriteNi
     draw_png(raw / "__MACOSX" / "images" / "00000001_000.png")
     for name in (".DS_Store", "images/Thumbs.db", "desktop.ini"):
         (raw / name).write_bytes(b"junk")
-    catalogue = nih.read(raw)
+    catalogue = nih.read(raw, DatasetParams())
     assert len(catalogue.rows) == 1
     assert sum(catalogue.left_out.values()) == 5
     assert not catalogue.refused
@@ -211,7 +215,7 @@ def test_linked_files_are_read_and_broken_links_are_no_files(tmp_path: Path, wri
     (raw / "images" / "00000001_000.png").symlink_to(tmp_path / "elsewhere.png")
     (raw / "images" / "00000002_003.png").unlink()
     (raw / "images" / "00000002_003.png").symlink_to(tmp_path / "nowhere")
-    catalogue = nih.read(raw)
+    catalogue = nih.read(raw, DatasetParams())
     assert one_row(catalogue)["image_id"] == "00000001_000.png"
     assert list(reasons(catalogue)) == ["00000002_003.png"]
 
@@ -219,7 +223,7 @@ def test_linked_files_are_read_and_broken_links_are_no_files(tmp_path: Path, wri
 def official(raw: Path, train_val: bytes, test: bytes) -> dict[str, str]:
     (raw / "train_val_list.txt").write_bytes(train_val)
     (raw / "test_list.txt").write_bytes(test)
-    rows = nih.read(raw).rows
+    rows = nih.read(raw, DatasetParams()).rows
     return dict(zip(rows["image_id"], rows["official_split"], strict=True))
 
 
@@ -247,15 +251,15 @@ def test_the_sample_s_two_equal_tables_are_one_and_different_ones_are_refused(
     second = raw / "sample" / "sample_labels.csv"
     second.parent.mkdir()
     second.write_bytes((raw / "sample_labels.csv").read_bytes().replace(b"\n", b"\r\n"))
-    assert len(nih.read(raw).rows) == 1
+    assert len(nih.read(raw, DatasetParams()).rows) == 1
     second.write_text(NIH_HEADER + ONE.replace("058Y", "059Y") + "\n", encoding="utf-8")
     with pytest.raises(UserError, match="differ; keep the one"):
-        nih.read(raw)
+        nih.read(raw, DatasetParams())
 
 
 def test_tables_that_cannot_be_used_are_one_line(tmp_path: Path, write_nih: WriteNih) -> None:
     with pytest.raises(UserError, match="no label table"):
-        nih.read(tmp_path)
+        nih.read(tmp_path, DatasetParams())
     for number, (lines, header, encoding, reason) in enumerate(
         [
             ([ONE, ONE], NIH_HEADER, "utf-8", "more than one row"),
@@ -267,22 +271,22 @@ def test_tables_that_cannot_be_used_are_one_line(tmp_path: Path, write_nih: Writ
     ):
         raw = write_nih(tmp_path / str(number), lines, ["00000001_000.png"], header, encoding)
         with pytest.raises(UserError, match=reason):
-            nih.read(raw)
+            nih.read(raw, DatasetParams())
 
 
 @pytest.mark.parametrize("keep", [8, 20, 45])
 def test_a_table_cut_off_in_its_last_line_is_no_crash(tmp_path: Path, write_nih: WriteNih, keep: int) -> None:
     raw = write_nih(tmp_path, [ONE, TWO[:keep]], ["00000001_000.png", "00000002_003.png"])
     try:
-        rows = nih.read(raw).rows
+        rows = nih.read(raw, DatasetParams()).rows
     except UserError:
         return
     assert rows["image_id"].tolist() in (["00000001_000.png"], ["00000001_000.png", "00000002_003.png"])
 
 
 def test_empty_trees_are_no_crash(tmp_path: Path, write_nih: WriteNih) -> None:
-    assert nih.read(write_nih(tmp_path / "no images", [ONE], [])).rows.empty
-    assert nih.read(write_nih(tmp_path / "no rows", [], ["00000001_000.png"])).rows.empty
+    assert nih.read(write_nih(tmp_path / "no images", [ONE], []), DatasetParams()).rows.empty
+    assert nih.read(write_nih(tmp_path / "no rows", [], ["00000001_000.png"]), DatasetParams()).rows.empty
 
 
 def test_the_work_grows_with_the_files_and_not_with_their_square(tmp_path: Path, write_nih: WriteNih) -> None:
@@ -297,7 +301,7 @@ def test_the_work_grows_with_the_files_and_not_with_their_square(tmp_path: Path,
         counted = itertools.count()
         sys.setprofile(lambda *_: next(counted))
         try:
-            nih.read(raw)
+            nih.read(raw, DatasetParams())
         finally:
             sys.setprofile(None)
         return next(counted)

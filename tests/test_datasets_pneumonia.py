@@ -8,6 +8,7 @@ from conftest import DrawPng
 
 from pipeline.datasets import pneumonia
 from pipeline.errors import UserError
+from pipeline.params import DatasetParams
 
 BASE = ("train/NORMAL/IM-0001-0001.jpeg", "test/NORMAL/NORMAL2-IM-0002-0001.jpeg")
 
@@ -28,7 +29,7 @@ def test_label_split_and_patient_come_from_the_path(tmp_path: Path, draw_png: Dr
         "train/NORMAL/IM-0115-0001-0002.jpeg",
         "train/NORMAL/NORMAL2-IM-0115-0001.jpeg",
     )
-    rows = pneumonia.read(tree(tmp_path / "肺炎 raw", draw_png, *names)).rows.set_index("path")
+    rows = pneumonia.read(tree(tmp_path / "肺炎 raw", draw_png, *names), DatasetParams()).rows.set_index("path")
     assert set(rows.index) == set(names)
     assert (rows["official_split"] == [name.split("/")[0] for name in rows.index]).all()
     assert (rows["Pneumonia"] == [int("PNEUMONIA" in name) for name in rows.index]).all()
@@ -51,7 +52,7 @@ def test_junk_and_the_nested_second_copy_are_left_out_wherever_the_archive_lies(
     junk = [f"__MACOSX/{top}train/NORMAL/._IM-0001-0001.jpeg", f"{top}train/NORMAL/._IM-0001-0001.jpeg"]
     raw = tree(tmp_path, draw_png, *names, *nested, *junk)
     (raw / top / "train" / ".DS_Store").write_bytes(b"junk")
-    catalogue = pneumonia.read(raw)
+    catalogue = pneumonia.read(raw, DatasetParams())
     assert sorted(catalogue.rows["path"]) == sorted(names)
     assert not catalogue.refused
     assert sorted(catalogue.left_out.values()) == [2, 3]
@@ -59,11 +60,11 @@ def test_junk_and_the_nested_second_copy_are_left_out_wherever_the_archive_lies(
 
 def test_suffixes_may_be_mixed_and_in_capitals(tmp_path: Path, draw_png: DrawPng) -> None:
     names = ("train/PNEUMONIA/person1_virus_1.JPEG", "val/PNEUMONIA/person2_virus_1.jpg", "val/NORMAL/IM-3-1.PNG")
-    assert set(names) < set(pneumonia.read(tree(tmp_path, draw_png, *BASE, *names)).rows["path"])
+    assert set(names) < set(pneumonia.read(tree(tmp_path, draw_png, *BASE, *names), DatasetParams()).rows["path"])
 
 
 def test_the_same_name_with_two_suffixes_is_not_counted_twice(tmp_path: Path, draw_png: DrawPng) -> None:
-    catalogue = pneumonia.read(tree(tmp_path, draw_png, *BASE, BASE[0].replace(".jpeg", ".png")))
+    catalogue = pneumonia.read(tree(tmp_path, draw_png, *BASE, BASE[0].replace(".jpeg", ".png")), DatasetParams())
     assert catalogue.rows["image_id"].is_unique
     assert len(catalogue.rows) + len(catalogue.refused) == 3
 
@@ -72,7 +73,7 @@ def test_what_says_no_patient_or_is_no_image_is_refused_by_name(tmp_path: Path, 
     odd = ("train/NORMAL/scan.jpeg", "train/PNEUMONIA/person_virus_1.jpeg")
     raw = tree(tmp_path, draw_png, *BASE, *odd, "train/OTHER/IM-0001-0001.jpeg", "train/IM-0001-0001.jpeg")
     (raw / "train" / "NORMAL" / "notes.txt").write_text("x", encoding="utf-8")
-    catalogue = pneumonia.read(raw)
+    catalogue = pneumonia.read(raw, DatasetParams())
     assert len(catalogue.rows) == 2
     refused = {item.path: item.reason for item in catalogue.refused}
     assert set(refused) == {
@@ -86,13 +87,15 @@ def test_what_says_no_patient_or_is_no_image_is_refused_by_name(tmp_path: Path, 
 
 def test_another_layout_is_one_line(tmp_path: Path, draw_png: DrawPng) -> None:
     with pytest.raises(UserError, match="no folders train/NORMAL and test/NORMAL"):
-        pneumonia.read(tmp_path)
+        pneumonia.read(tmp_path, DatasetParams())
     with pytest.raises(UserError, match="no folders train/NORMAL and test/NORMAL"):
-        pneumonia.read(tree(tmp_path, draw_png, "train/normal/IM-0001-0001.jpeg", "test/normal/IM-0002-0001.jpeg"))
+        pneumonia.read(
+            tree(tmp_path, draw_png, "train/normal/IM-0001-0001.jpeg", "test/normal/IM-0002-0001.jpeg"), DatasetParams()
+        )
 
 
 def test_the_real_archive_is_read_whole(pneumonia_archive: Path) -> None:
-    catalogue = pneumonia.read(pneumonia_archive)
+    catalogue = pneumonia.read(pneumonia_archive, DatasetParams())
     rows = catalogue.rows
     assert len(rows) == 5856
     assert Counter(rows["Pneumonia"]) == {0: 1583, 1: 4273}

@@ -9,16 +9,9 @@ import pandas as pd
 
 from pipeline.errors import UserError
 from pipeline.params import DatasetParams
+from pipeline.quarantine import Refused, Suspicious
 
 _JUNK_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A file or row that is kept out of the manifest, and why."""
-
-    path: str
-    reason: str
 
 
 @dataclass
@@ -32,6 +25,8 @@ class Catalogue:
         `width` and `height` where the source does not say), then one Int8 column per finding.
     refused : list of Refused
         Rows without a file, files without a row, names that do not say the patient.
+    suspicious : list of Suspicious
+        Rows that stay in and that somebody should look at.
     left_out : Counter
         Junk and second copies that are part of the archive as published: reason to number of files.
     notes : Counter
@@ -40,6 +35,7 @@ class Catalogue:
 
     rows: pd.DataFrame
     refused: list[Refused] = field(default_factory=list)
+    suspicious: list[Suspicious] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
 
@@ -53,7 +49,7 @@ def read_catalogue(raw: Path, params: DatasetParams) -> Catalogue:
         If the folder does not have the layout that the adapter knows.
     """
     module = importlib.import_module(f"pipeline.datasets.{params.adapter}")
-    catalogue: Catalogue = module.read(raw)
+    catalogue: Catalogue = module.read(raw, params)
     return catalogue
 
 

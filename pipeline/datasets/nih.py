@@ -10,10 +10,12 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from pipeline.datasets import Catalogue, Refused, list_files
+from pipeline.datasets import Catalogue, list_files
 from pipeline.errors import UserError
 from pipeline.findings import NIH14, NO_FINDING
 from pipeline.manifest import read_table
+from pipeline.params import DatasetParams
+from pipeline.quarantine import Reason, Refused
 
 _TABLE = re.compile(r"^(Data_Entry_2017.*|sample_labels)\.csv$", re.IGNORECASE)
 _LISTS = {"train_val_list.txt": "train_val", "test_list.txt": "test"}
@@ -31,7 +33,7 @@ _RENAMED = {
 _NEEDED = ("Image Index", "Finding Labels", "Patient ID")
 
 
-def read(raw: Path) -> Catalogue:
+def read(raw: Path, _params: DatasetParams) -> Catalogue:
     """Read the label table, find its images and the official lists.
 
     Raises
@@ -51,17 +53,22 @@ def read(raw: Path) -> Catalogue:
     rows["path"] = pd.Series([str(images[name]) if name in images else None for name in rows["image_id"]], dtype="str")
     rows["official_split"] = pd.Series([official.get(name, "") for name in rows["image_id"]], dtype="str")
     refused += [
-        Refused(name, "named in the label table, but there is no such file")
+        Refused(name, Reason.LABEL_WITHOUT_IMAGE, "named in the label table, but there is no such file")
         for name in rows.loc[rows["path"].isna(), "image_id"]
     ]
     named = set(rows["image_id"])
     refused += [
-        Refused(str(path), "not named in the label table") for name, path in images.items() if name not in named
+        Refused(str(path), Reason.IMAGE_WITHOUT_LABEL, "not named in the label table")
+        for name, path in images.items()
+        if name not in named
     ]
     rows = rows[rows["path"].notna()]
     odd = rows["image_id"].str.split("_").str[0] != rows["patient_id"]
-    refused += [Refused(path, "its name and the label table give different patients") for path in rows.loc[odd, "path"]]
-    return Catalogue(rows[~odd].reset_index(drop=True), refused, left_out, notes)
+    refused += [
+        Refused(path, Reason.CONFLICTING_NAME, "its name and the label table give different patients")
+        for path in rows.loc[odd, "path"]
+    ]
+    return Catalogue(rows[~odd].reset_index(drop=True), refused, left_out=left_out, notes=notes)
 
 
 def _label_table(raw: Path, candidates: list[PurePosixPath]) -> pd.DataFrame:
@@ -99,8 +106,13 @@ def _by_name(
             left_out["second copy of an image under the same name"] += 1
         else:
             odd.add(name)
-            refused.append(Refused(str(file), f"another picture under the same name as {first}"))
-    refused += [Refused(str(images.pop(name)), "other pictures have the same name") for name in sorted(odd)]
+            refused.append(
+                Refused(str(file), Reason.CONFLICTING_NAME, f"another picture under the same name as {first}")
+            )
+    refused += [
+        Refused(str(images.pop(name)), Reason.CONFLICTING_NAME, "other pictures have the same name")
+        for name in sorted(odd)
+    ]
     return images
 
 

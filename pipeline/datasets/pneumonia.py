@@ -9,9 +9,11 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from pipeline.datasets import Catalogue, Refused, list_files
+from pipeline.datasets import Catalogue, list_files
 from pipeline.errors import UserError
 from pipeline.manifest import NUMBERS
+from pipeline.params import DatasetParams
+from pipeline.quarantine import Reason, Refused
 
 _SPLITS = ("train", "val", "test")
 _LABELS = {"NORMAL": 0, "PNEUMONIA": 1}
@@ -21,7 +23,7 @@ _SUFFIXES = {".jpeg", ".jpg", ".png"}
 _PATIENT = re.compile(r"^(?:(person\d+)_(?:virus|bacteria)_|((?:NORMAL2-)?IM-\d+)-)")
 
 
-def read(raw: Path) -> Catalogue:
+def read(raw: Path, _params: DatasetParams) -> Catalogue:
     """Read the folders train, val and test; the label is the folder, the patient is in the file's name.
 
     Raises
@@ -40,14 +42,22 @@ def read(raw: Path) -> Catalogue:
         if split is None:
             left_out["outside the three folders, such as the archive's second copy of itself"] += 1
         elif label is None or file.suffix.lower() not in _SUFFIXES:
-            refused.append(Refused(str(file), "not an image in a folder NORMAL or PNEUMONIA"))
+            refused.append(
+                Refused(str(file), Reason.IMAGE_WITHOUT_LABEL, "not an image in a folder NORMAL or PNEUMONIA")
+            )
         elif not (match := _PATIENT.match(name)):
-            refused.append(Refused(str(file), "its name does not say the patient (person1_virus_6, IM-0001-0001 do)"))
+            refused.append(
+                Refused(
+                    str(file), Reason.NO_PATIENT, "its name does not say the patient (person1_virus_6, IM-0001-0001 do)"
+                )
+            )
         else:
             patient = match[1] or match[2]
             image_id = f"{split}/{label}/{file.stem}"
             if image_id in known:
-                refused.append(Refused(str(file), "a second file of the same name with another suffix"))
+                refused.append(
+                    Refused(str(file), Reason.CONFLICTING_NAME, "a second file of the same name with another suffix")
+                )
                 continue
             known.add(image_id)
             rows.append(
@@ -59,7 +69,7 @@ def read(raw: Path) -> Catalogue:
                     "Pneumonia": _LABELS[label],
                 }
             )
-    return Catalogue(_table(rows), refused, left_out)
+    return Catalogue(_table(rows), refused, left_out=left_out)
 
 
 def _root(raw: Path, files: list[PurePosixPath]) -> PurePosixPath:
