@@ -13,7 +13,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export NO_ALBUMENTATIONS_UPDATE := 1
 
 help: ## list these targets
-	@echo "usage: make TARGET [PRESET=simulated|nih|nih-sample|pneumonia] [ARCHIVE=/path/to/archive.zip]"
+	@echo "usage: make TARGET [PRESET=NAME] [ARCHIVE=/path/to/archive.zip]"
+	@echo "presets: $(sort $(basename $(notdir $(wildcard configs/*.yaml))))"
 	@sed -n 's/^\([a-z]*\):.*## /  \1	/p' Makefile | expand -t 12
 
 setup: .venv/.synced ## make .venv with the packages of uv.lock (EXTRAS=gpu for NVIDIA GPUs)
