@@ -44,8 +44,8 @@ doctor: setup ## look at the machine: what works, what is missing
 	@cxr doctor
 
 clean: ## remove what the stages made; .venv and MLflow's runs stay
-	rm -rf data/raw data/raw.* data/processed data/*.csv models/*.* models/tensorboard models/.partial \
-	  reports/predictions.csv reports/report.html reports/data/quarantine.csv .dvc/cache .dvc/tmp dvc_plots
+	rm -rf data/raw data/raw.* data/processed data/*.csv data/*.npy models/*.* models/tensorboard models/.partial \
+	  reports/predictions.csv reports/report.html reports/data/quarantine.csv reports/data/audit.csv .dvc/cache .dvc/tmp dvc_plots
 
 ifneq ($(strip $(EXTRAS)),$(strip $(shell cat .venv/.extras 2>/dev/null)))
 .venv/.synced: other-extras

@@ -51,7 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_stages(commands: Any) -> None:
     add = _adder(commands)
-    add("download", _download, "fetch or draw the images", [("--out", "data/raw", "the raw folder")])
+    download = add("download", _download, "fetch or draw the images", [("--out", "data/raw", "the raw folder")])
+    download.add_argument(
+        "--files",
+        nargs="+",
+        metavar="PATTERN",
+        help="from Kaggle only the files that match, such as 'images_001/*' (default: download.files)",
+    )
     add(
         "ingest",
         _ingest,
@@ -59,7 +65,9 @@ def _add_stages(commands: Any) -> None:
         [
             ("raw", "data/raw", "the raw folder"),
             ("out", "data/manifest.csv", "the manifest"),
-            ("--quarantine", "reports/data/quarantine.csv", "what is kept out, and why"),
+            ("--quarantine", "reports/data/quarantine.csv", "what is kept out or looks wrong, and why"),
+            ("--boxes", "data/boxes.csv", "the boxes that readers drew"),
+            ("--thumbnails", "data/thumbnails.npy", "tiny copies, for the audit"),
         ],
     )
     add(
@@ -71,6 +79,25 @@ def _add_stages(commands: Any) -> None:
             ("out", "data/splits.csv", "the splits"),
             ("--summary", "reports/data/split.json", "counts and prevalences"),
         ],
+    )
+    audit = add(
+        "audit",
+        _audit,
+        "look for patients and pictures on two sides of the split, and for copies",
+        [
+            ("manifest", "data/manifest.csv", "the manifest"),
+            ("splits", "data/splits.csv", "the splits"),
+            ("--out", "reports/data/audit.csv", "the suspects; their counts go beside it"),
+            ("--thumbnails", "data/thumbnails.npy", "what `cxr ingest` wrote"),
+            ("--raw", "data/raw", "the raw folder, read only where thumbnails are missing"),
+        ],
+    )
+    audit.add_argument(
+        "--against",
+        action="append",
+        default=[],
+        metavar="MANIFEST",
+        help="another set's manifest, which must share no picture with this one; may be repeated",
     )
     add(
         "preprocess",
@@ -115,12 +142,6 @@ def _add_stages(commands: Any) -> None:
 
 def _add_tools(commands: Any) -> None:
     add = _adder(commands)
-    add(
-        "audit",
-        _audit,
-        "look for patients and pictures on two sides of the split",
-        [("manifest", "data/manifest.csv", "the manifest"), ("splits", "data/splits.csv", "the splits")],
-    )
     add("doctor", _doctor, "look at the machine: what works, what is missing, how to mend it", [])
     preset = add(
         "preset", _preset, "write params.yaml from a preset", [("--configs", "configs", "the folder of presets")]
@@ -185,9 +206,10 @@ def _start(args: argparse.Namespace) -> "Params":
 def _download(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from pipeline.download import download
+    from pipeline.download import download, with_files
 
-    download(_start(args), Path(args.out))
+    params = _start(args)
+    download(with_files(params, args.files) if args.files else params, Path(args.out))
 
 
 def _ingest(args: argparse.Namespace) -> None:
@@ -195,7 +217,8 @@ def _ingest(args: argparse.Namespace) -> None:
 
     from pipeline.ingest import ingest
 
-    ingest(Path(args.raw), Path(args.out), Path(args.quarantine), _start(args))
+    boxes, thumbnails = Path(args.boxes), Path(args.thumbnails)
+    ingest(Path(args.raw), Path(args.out), Path(args.quarantine), _start(args), boxes=boxes, thumbnails=thumbnails)
 
 
 def _split(args: argparse.Namespace) -> None:
@@ -243,16 +266,15 @@ def _report(args: argparse.Namespace) -> None:
 def _audit(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from pipeline.audit import find_leaks
-    from pipeline.manifest import read_manifest, read_splits
+    from pipeline.audit import audit, shown
 
-    _start(args)
-    leaks = find_leaks(read_manifest(Path(args.manifest)), read_splits(Path(args.splits)))
-    for leak in leaks:
-        print(leak)
-    if not leaks:
-        print("no patient and no picture is on two sides")
-    return 1 if leaks else 0
+    params = _start(args).audit
+    tables = Path(args.manifest), Path(args.splits), Path(args.out)
+    against = [Path(path) for path in args.against]
+    errors = audit(*tables, params, Path(args.thumbnails), Path(args.raw), against)
+    also = " or in another set" if against else ""
+    print("\n".join(shown(errors) or [f"no patient and no picture is on two sides{also}"]))
+    return 1 if errors else 0
 
 
 def _doctor(args: argparse.Namespace) -> int:

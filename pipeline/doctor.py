@@ -17,11 +17,12 @@ from pipeline.machine import (
     check_precision,
     check_python,
     check_tensorflow,
-    cpu_flags,
-    gpu_capabilities,
     installed_opencv,
+    visible_gpu_capabilities,
 )
-from pipeline.params import Params
+from pipeline.params import DownloadParams, Params
+from pipeline.precision import cpu_flags
+from pipeline.sources.archive_members import is_archive
 from pipeline.tracking import configured_uri, without_secrets
 
 _GB = 1e9
@@ -63,7 +64,7 @@ def doctor(params: Params, root: Path) -> int:
     checks: list[tuple[str, Callable[[], Check | list[Check]]]] = [
         ("Python", check_python),
         ("TensorFlow", check_tensorflow),
-        ("precision", lambda: check_precision(params, cpu_flags(), gpu_capabilities())),
+        ("precision", lambda: check_precision(params, cpu_flags(), visible_gpu_capabilities())),
         ("OpenCV", lambda: check_opencv(installed_opencv())),
         ("memory", lambda: check_memory(params)),
         ("disk", lambda: check_disk(params, root)),
@@ -87,11 +88,12 @@ def doctor(params: Params, root: Path) -> int:
 
 def check_disk(params: Params, root: Path) -> Check:
     """Compare the free disk space with what the data set takes from its archive to the shards."""
-    need = disk_need(params)
+    need = disk_need(params, root / "data" / "raw.download")
     free = shutil.disk_usage(root).free
     if need is None:
-        text = f"{free / _GB:.0f} GB free; what preset {params.dataset.preset!r} takes is not known here"
-        return Check("note", "disk", text)
+        chosen = params.download.source == "kaggle" and params.download.files
+        what = "the files that download.files chooses take" if chosen else f"preset {params.dataset.preset!r} takes"
+        return Check("note", "disk", f"{free / _GB:.0f} GB free; what {what} is not known here")
     text = f"{free / _GB:.1f} GB free, {params.dataset.preset} takes about {need / _GB:.1f} GB"
     if free >= need:
         return Check("ok", "disk", text)
@@ -101,26 +103,42 @@ def check_disk(params: Params, root: Path) -> Check:
     return Check("problem", "disk", text, "make room, or move the project to a larger disk")
 
 
-def disk_need(params: Params) -> float | None:
-    """Return how many bytes a run writes (raw images, shards, models), or None for a preset not known here."""
+def disk_need(params: Params, area: Path | None = None) -> float | None:
+    """Return how many bytes a run writes (raw images, shards, models), or None if that is not known here.
+
+    Parameters
+    ----------
+    params : Params
+        The source and the size of the images.
+    area : Path, optional
+        The download area: once a download has begun, the size that Kaggle announced is written there.
+    """
     shard = params.preprocess.size**2  # bytes an image: uint8, not compressed
     if params.download.source == "simulated":
         images = params.simulate.patients * _IMAGES_PER_PATIENT
         return images * (params.simulate.size**2 + shard) + _RUN_BYTES
     need = _NEEDS.get(params.dataset.preset)
-    if need is None:
+    if need is None or (params.download.source == "kaggle" and params.download.files):
         return None
-    archive = Path(params.download.archive).expanduser()
-    if params.download.source == "kaggle":
-        raw = 2 * need.archive  # the archive lies there until it is unpacked
-    else:
-        raw = archive.stat().st_size if archive.is_file() else need.archive
-    return raw + need.images * shard + _RUN_BYTES
+    return _raw_bytes(params.download, need, area) + need.images * shard + _RUN_BYTES
+
+
+def _raw_bytes(params: DownloadParams, need: _Need, area: Path | None) -> float:
+    from pipeline.sources.kaggle_source import announced_size
+
+    if params.source == "kaggle":
+        announced = announced_size(params.kaggle, area) if area else None
+        return 2 * (announced or need.archive)  # the archive lies there until it is unpacked
+    archive = Path(params.archive).expanduser()
+    if params.archive and archive.is_dir():  # of archives, or of images that are linked or copied
+        packed = [path for path in archive.iterdir() if is_archive(path.name) and path.is_file()]
+        return sum(path.stat().st_size for path in packed) or need.archive
+    return archive.stat().st_size if archive.is_file() else need.archive
 
 
 def check_kaggle(params: Params) -> Check:
     """Say whether Kaggle credentials are there and where, never what they are."""
-    from pipeline.kaggle_source import HOW_TO_SIGN_IN, credentials_present
+    from pipeline.sources.kaggle_credentials import HOW_TO_SIGN_IN, credentials_present
 
     origin = credentials_present()
     if origin:

@@ -1,13 +1,15 @@
 """The first stage: fetch the images, whole or not at all, into the raw folder."""
 
-import os
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from pipeline.archives import DamagedArchiveError, content_sha256, folder_files, unpack
 from pipeline.errors import UserError
 from pipeline.params import DownloadParams, Params
-from pipeline.progress import note, track
+from pipeline.sources.archive_guard import DamagedArchiveError
+from pipeline.sources.archives import unpack
+from pipeline.sources.local_source import fill_from_local, place_fetched
 
 
 def download(params: Params, out: Path) -> None:
@@ -15,7 +17,7 @@ def download(params: Params, out: Path) -> None:
 
     All is made in `OUT.partial` beside it and takes the place of the old content at the end by rename; a run that
     is stopped leaves `out` as it was, or absent, never half full. `OUT.download` keeps what has come from Kaggle
-    until it is unpacked.
+    until it is unpacked or moved. With `download.files` the files that `out` holds already are not fetched again.
 
     Parameters
     ----------
@@ -28,7 +30,7 @@ def download(params: Params, out: Path) -> None:
     ------
     UserError
         If the source is missing, is not the one whose hash was recorded, or holds no file; and as in
-        `pipeline.archives.unpack` and `pipeline.kaggle_source.fetch_dataset`.
+        `archives.unpack`, `kaggle_source.fetch_dataset` and `kaggle_files.fetch_files` of `pipeline.sources`.
     """
     out = out.resolve()  # a raw folder that is a link to another disk stays there
     if out.exists() and not out.is_dir():
@@ -42,11 +44,31 @@ def download(params: Params, out: Path) -> None:
             raise UserError(f"the source ({params.download.source}) holds no file: nothing was changed in {out}")
         _replace(out, staging)
     except OSError as error:
-        raise UserError(f"{out} could not be filled: {error.strerror} ({error.filename})") from None
+        where = f" ({error.filename})" if error.filename else ""
+        raise UserError(
+            f"{out} could not be filled: {error.strerror or error}{where}: mend that and run again"
+        ) from None
     finally:
         _remove(staging)
     if params.download.source == "kaggle":
         _remove(_beside(out, ".download"))
+
+
+def with_files(params: Params, patterns: Sequence[str]) -> Params:
+    """Return the parameters with other `download.files`.
+
+    Raises
+    ------
+    UserError
+        If the images do not come from Kaggle, or a pattern is empty.
+    """
+    if params.download.source != "kaggle":
+        raise UserError(
+            f"--files chooses files of Kaggle's, and download.source is {params.download.source}: leave it out"
+        )
+    if not all(patterns):
+        raise UserError("--files was given an empty pattern: write names or patterns such as 'images_001/*'")
+    return replace(params, download=replace(params.download, files=list(patterns)))
 
 
 def _fill(params: Params, staging: Path, out: Path) -> None:
@@ -56,63 +78,25 @@ def _fill(params: Params, staging: Path, out: Path) -> None:
 
         simulate(params.simulate, staging)
     elif source == "local":
-        _fill_from_local(params.dataset.preset, params.download, staging, out)
+        fill_from_local(params.dataset.preset, params.download, staging, out)
     else:
-        _fill_from_kaggle(params.download.kaggle, staging, _beside(out, ".download"))
+        _fill_from_kaggle(params.download, staging, out)
 
 
-def _fill_from_local(preset: str, params: DownloadParams, staging: Path, out: Path) -> None:
-    if not params.archive:
+def _fill_from_kaggle(params: DownloadParams, staging: Path, out: Path) -> None:
+    from pipeline.sources.kaggle_files import fetch_files
+    from pipeline.sources.kaggle_source import fetch_dataset
+
+    if not params.kaggle:
         raise UserError(
-            "download.archive is empty and download.source is local: "
-            f"name the archive or folder with `cxr preset {preset} --archive PATH`"
+            "download.source is kaggle and download.kaggle is empty: give owner/data-set or competitions/NAME, as in "
+            "the page's address"
         )
-    archive = Path(params.archive).expanduser()
-    if not archive.exists():
-        raise UserError(
-            f"download.archive is {archive}, which does not exist: mend it with `cxr preset {preset} --archive PATH`"
-        )
-    real = archive.resolve()
-    if out.is_relative_to(real) or real.is_relative_to(out):  # the raw folder's content is about to be replaced
-        raise UserError(f"download.archive is {archive}, and it and the raw folder {out} overlap: move it")
-    _check_hash(archive, params.sha256, preset)
-    if archive.is_dir():
-        _copy_folder(archive, staging)
-    else:
-        unpack(archive, staging)
-
-
-def _check_hash(archive: Path, expected: str, preset: str) -> None:
-    if not expected:
+    area = _beside(out, ".download")
+    if params.files:
+        place_fetched(fetch_files(params.kaggle, params.files, out, area), params.kaggle, staging)
         return
-    note(f"checking the SHA-256 of {archive.name}")
-    found = content_sha256(archive)
-    if found != expected:
-        raise UserError(
-            f"{archive} has SHA-256 {found}, and download.sha256 is {expected}: put the recorded one back, or run "
-            f"`cxr preset {preset} --archive {archive}` again if the new one is meant"
-        )
-
-
-def _copy_folder(folder: Path, staging: Path) -> None:
-    files = folder_files(folder)
-    for name, file in track(files, len(files), f"copying {folder.name}", unit="files"):
-        target = staging / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(file, target)  # takes no room
-        except OSError:  # another disk, or a file system without hard links
-            shutil.copyfile(file, target)
-
-
-def _fill_from_kaggle(slug: str, staging: Path, area: Path) -> None:
-    from pipeline.kaggle_source import fetch_dataset
-
-    if not slug:
-        raise UserError(
-            "download.source is kaggle and download.kaggle is empty: give owner/data-set, as in the page's address"
-        )
-    archive = fetch_dataset(slug, area)
+    archive = fetch_dataset(params.kaggle, area)
     try:
         unpack(archive, staging)
     except DamagedArchiveError as error:

@@ -41,23 +41,42 @@ def evaluate(model_path: Path, processed: Path, reports: Path, params: Params) -
         If the model is missing, damaged or was trained for other findings or another image size.
     """
     load_tensorflow()
-    from pipeline.input_pipeline import predict
     from pipeline.model import load_model
 
     data = open_processed(processed)
     training = read_json(model_path.with_name("training.json"))
     check_fit(model_path, training, data)
     model = load_model(model_path)
-    tables = [table_of(data, split, predict(model, data, split, _BATCH)) for split in SPLITS]
+    tables = [
+        table_of(data, split, probabilities_of(model, data, split, flip=params.evaluate.flip)) for split in SPLITS
+    ]
     predictions = pd.concat(tables, ignore_index=True)
     metrics = score(predictions, data.findings, params.evaluate)
-    metrics = {"dataset": data.meta["dataset"], "protocol": data.meta["protocol"], **metrics}
+    metrics = {
+        "dataset": data.meta["dataset"],
+        "protocol": data.meta["protocol"],
+        "flip": params.evaluate.flip,
+        **metrics,
+    }
     write_table(reports / "predictions.csv", predictions)
     write_table(reports / "plots" / "roc.csv", roc_points(predictions, data.findings))
     write_table(reports / "plots" / "auc.csv", auc_table(metrics))
     write_json(reports / "metrics.json", metrics)
     log(metrics, reports, training, params)
     say(metrics)
+
+
+def probabilities_of(model: Any, data: Processed, split: str, *, flip: bool) -> NDArray[np.float32]:
+    """Return the probabilities of a split, shape (n_images, n_findings); with `flip` the mean with those of its mirror.
+
+    Averaging over the two is the smallest test-time augmentation (Krizhevsky et al. 2012, section 4.1).
+    """
+    from pipeline.input_pipeline import predict
+
+    probabilities = predict(model, data, split, _BATCH)
+    if flip:
+        probabilities = (probabilities + predict(model, data, split, _BATCH, mirrored=True)) / np.float32(2)
+    return np.asarray(probabilities, np.float32)
 
 
 def check_fit(model_path: Path, training: dict[str, Any], data: Processed) -> None:
@@ -151,7 +170,7 @@ def say(metrics: dict[str, Any]) -> None:
     note(
         f"test AUC {macro['auc']:.4f} ({metrics['confidence']:.0%} interval {macro['ci_low']:.4f} to "
         f"{macro['ci_high']:.4f}), mean of {macro['n_findings']} findings, {test['images']} images of "
-        f"{test['patients']} patients, protocol {metrics['protocol']}"
+        f"{test['patients']} patients, protocol {metrics['protocol']}{', with mirror images' * metrics['flip']}"
     )
     if macro["undefined"]:
         warn(f"test AUC is undefined (NaN) for {macro['undefined']}: no positive or no negative image")

@@ -11,6 +11,9 @@ from typing import IO, Any
 
 from pipeline.errors import UserError
 
+DOWNLOAD_RECORD = ".download.json"
+"""In the raw folder: which of Kaggle's files it holds, so that they need not be fetched again. Not the data set's."""
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:

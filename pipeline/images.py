@@ -4,55 +4,51 @@ An image that crosses a function is uint8, grayscale, shape (height, width), 0 =
 """
 
 import hashlib
-import io
+import stat
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.errors import UserError
+from pipeline.decoders import dicom, pictures
+from pipeline.decoders.film import MAX_BYTES, MAX_PIXELS, Film, Image, ImageError
 from pipeline.params import PreprocessParams
 from pipeline.quarantine import Reason
 
-Image = NDArray[np.uint8]
-_FORMATS = ("PNG", "JPEG")
-_DEPTHS = {"L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "I;16B", "I"}
+__all__ = [
+    "PIXEL_MODULES",
+    "Film",
+    "Image",
+    "ImageError",
+    "clahe",
+    "decode_film",
+    "decode_image",
+    "perceptual_hash",
+    "pixel_sha256",
+    "prepare",
+    "read_film",
+    "read_image",
+    "resize",
+]
+
+PIXEL_MODULES = (Path(__file__), *sorted(Path(__file__).with_name("decoders").glob("*.py")))
+"""The source files that decide what pixels come out of a file; whoever caches pixels has to hash them."""
 
 
-class ImageError(UserError):
-    """An image file that cannot be used; the message is the reason, without the path.
-
-    Attributes
-    ----------
-    code : Reason
-        The kind of fault.
-    """
-
-    def __init__(self, code: Reason, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-    def __reduce__(self) -> tuple[type["ImageError"], tuple[Reason, str]]:  # it crosses processes
-        return type(self), (self.code, str(self))
-
-
-def read_image(path: Path, max_pixels: int = 100_000_000) -> Image:
-    """Read a PNG or JPEG file as grayscale.
+def read_film(path: Path, max_pixels: int = MAX_PIXELS) -> Film:
+    """Read a PNG, JPEG, TIFF or DICOM file; the content decides which it is, not the name.
 
     Parameters
     ----------
     path : Path
-        The file.
+        The file, of at most 1 GiB (`film.MAX_BYTES`).
     max_pixels : int
         Bound on width x height, checked from the header before anything is decoded.
 
     Returns
     -------
-    ndarray of shape (height, width), dtype=uint8
-        0 is black. 16-bit files are scaled by 255/65535 and rounded. Colour with equal channels (NIH's RGBA files,
-        the pneumonia set's RGB files) gives that channel; other colour gives luma of ITU-R BT.601. Transparent
-        pixels are laid over black.
+    Film
+        Pixels and notes. docs/images.md says, format by format, how values become uint8 gray and what is refused.
 
     Raises
     ------
@@ -60,41 +56,36 @@ def read_image(path: Path, max_pixels: int = 100_000_000) -> Image:
         If the file is missing, empty, truncated, of another format, too large, or cannot be decoded.
     """
     try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a named pipe would block for ever
+            raise ImageError(Reason.UNREADABLE, "cannot be read (not a regular file)")
+        if found.st_size > MAX_BYTES:
+            raise ImageError(Reason.TOO_LARGE, f"{found.st_size:,} bytes are more than the allowed {MAX_BYTES:,}")
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(Reason.UNREADABLE, f"cannot be read ({error.strerror})") from None
-    return decode_image(data, max_pixels)
+    return decode_film(data, max_pixels)
 
 
-def decode_image(data: bytes, max_pixels: int = 100_000_000) -> Image:
-    """Decode the bytes of a PNG or JPEG file; see `read_image`.
-
-    Pillow decodes because it refuses truncated files, which OpenCV fills with grey in silence.
-    """
-    from PIL import Image as Pillow
-    from PIL import UnidentifiedImageError
-
+def decode_film(data: bytes, max_pixels: int = MAX_PIXELS) -> Film:
+    """Decode the bytes of a file; see `read_film`."""
     if not data:
         raise ImageError(Reason.EMPTY, "the file is empty")
-    Pillow.MAX_IMAGE_PIXELS = None  # its own bound would come before the one that is given here
-    try:
-        with Pillow.open(io.BytesIO(data), formats=_FORMATS) as picture:
-            width, height = picture.size
-            if width * height > max_pixels:
-                raise ImageError(Reason.TOO_LARGE, f"{width}x{height} is more than the allowed {max_pixels} pixels")
-            if picture.mode not in _DEPTHS:
-                raise ImageError(
-                    Reason.UNSUPPORTED, f"pixel mode {picture.mode} is not supported; gray, RGB and RGBA are"
-                )
-            picture.verify()  # the checksums of PNG, which load() does not look at
-        with Pillow.open(io.BytesIO(data), formats=_FORMATS) as picture:
-            picture.load()
-            pixels = np.asarray(picture.convert("RGBA") if picture.mode in ("P", "PA") else picture)
-    except UnidentifiedImageError:
-        raise ImageError(Reason.UNREADABLE, "neither a PNG nor a JPEG file") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ImageError(Reason.TRUNCATED, f"damaged or truncated ({error})") from None
-    return _to_gray(pixels)
+    if len(data) > MAX_BYTES:
+        raise ImageError(Reason.TOO_LARGE, f"{len(data):,} bytes are more than the allowed {MAX_BYTES:,}")
+    if dicom.is_dicom(data):  # first, because the 128 bytes before its mark may be a TIFF header (PS3.10, section 7.1)
+        return dicom.decode(data, max_pixels)
+    return pictures.decode(data, max_pixels)
+
+
+def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image:
+    """Return the pixels of `read_film`."""
+    return read_film(path, max_pixels).pixels
+
+
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image:
+    """Return the pixels of `decode_film`."""
+    return decode_film(data, max_pixels).pixels
 
 
 def resize(image: Image, size: int, fit: str) -> Image:
@@ -157,7 +148,7 @@ def prepare(image: Image, params: PreprocessParams) -> Image:
 def pixel_sha256(image: Image) -> str:
     """Return the SHA-256 of the shape and the pixels, in hexadecimal: equal for the same picture however stored."""
     digest = hashlib.sha256(f"{image.shape[0]}x{image.shape[1]}:".encode())
-    digest.update(np.ascontiguousarray(image).tobytes())
+    digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()
 
 
@@ -180,22 +171,3 @@ def _resample(image: Image, height: int, width: int) -> Image:
     if low != (width, height):
         image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
     return image
-
-
-def _to_gray(pixels: NDArray[np.generic]) -> Image:
-    if pixels.dtype != np.uint8:
-        if pixels.min() < 0 or pixels.max() > 65535:
-            raise ImageError(Reason.UNSUPPORTED, "holds more than 16 bits a pixel")
-        pixels = np.round(pixels.astype(np.float64) * (255 / 65535)).astype(np.uint8)
-    if pixels.ndim == 2:
-        return np.ascontiguousarray(pixels, np.uint8)
-    channels = pixels.astype(np.uint8)
-    alpha = channels[..., -1] if channels.shape[2] in (2, 4) else None
-    colour = channels[..., : channels.shape[2] - (alpha is not None)]
-    if (colour == colour[..., :1]).all():
-        gray = colour[..., 0]
-    else:
-        gray = np.asarray(cv2.cvtColor(np.ascontiguousarray(colour), cv2.COLOR_RGB2GRAY), np.uint8)
-    if alpha is not None and alpha.min() < 255:
-        gray = np.round(gray.astype(np.float32) * (alpha.astype(np.float32) / 255)).astype(np.uint8)
-    return np.ascontiguousarray(gray, np.uint8)

@@ -54,26 +54,30 @@ def training_batches(
     return batches.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
-def images_in_order(data: Processed, split: str, batch_size: int, count: int | None = None) -> "tf.data.Dataset":
-    """Batches of images alone, in the order of `data.rows(split)`, at most `count` of them."""
+def images_in_order(
+    data: Processed, split: str, batch_size: int, count: int | None = None, *, mirrored: bool = False
+) -> "tf.data.Dataset":
+    """Batches of images alone, in the order of `data.rows(split)`, at most `count` of them; mirrored left to right."""
     import tensorflow as tf
 
     records = tf.data.TFRecordDataset(data.files(split)).map(_parser(data.size))
     count = min(count or len(data.rows(split)), len(data.rows(split)))
-    images = records.map(lambda _row, image: image).take(count).batch(batch_size)
+    images = records.map(lambda _row, image: image[:, ::-1] if mirrored else image).take(count).batch(batch_size)
     images = images.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
     return images.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
-def predict(model: Any, data: Processed, split: str, batch_size: int, count: int | None = None) -> NDArray[np.float32]:
-    """Return the model's probabilities for a split.
+def predict(
+    model: Any, data: Processed, split: str, batch_size: int, count: int | None = None, *, mirrored: bool = False
+) -> NDArray[np.float32]:
+    """Return the model's probabilities for a split, or for its images mirrored left to right.
 
     Returns
     -------
     ndarray of shape (n_images, n_findings), dtype=float32
         In the order of `data.rows(split)`.
     """
-    probabilities = model.predict(images_in_order(data, split, batch_size, count), verbose=0)
+    probabilities = model.predict(images_in_order(data, split, batch_size, count, mirrored=mirrored), verbose=0)
     return np.asarray(probabilities, np.float32)
 
 

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata
-from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.params import Params
+from pipeline.precision import best_precision, gpu_capabilities
 
 _GB = 1e9
 _OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
@@ -51,38 +51,13 @@ def check_tensorflow() -> list[Check]:
 
 
 def check_precision(params: Params, flags: Collection[str], capabilities: Sequence[tuple[int, int]]) -> Check:
-    """Say which Keras dtype policy pays on this machine.
-
-    Parameters
-    ----------
-    params : Params
-        `train.precision` is what was chosen, `preprocess.size` the pixels a side.
-    flags : collection of str
-        The processor's, as in /proc/cpuinfo.
-    capabilities : sequence of (major, minor)
-        CUDA compute capability of each GPU; empty without one.
-
-    Notes
-    -----
-    Tensor cores multiply float16 from compute capability 7.0 and bfloat16 from 8.0 on (NVIDIA, CUDA C++ Programming
-    Guide, "Compute Capabilities"). AVX512_BF16 and AMX-BF16 are the x86 instructions for bfloat16 (Intel
-    Architecture Instruction Set Extensions Programming Reference); measured with AVX512_BF16, a ResNet50 trains 1.3
-    times as fast at 128 and 256 pixels a side and no faster at 64. bfloat16 is preferred to float16 where both are
-    there: it has float32's range and needs no loss scaling.
-    """
-    best, reason = "float32", "the processor has no bfloat16 instructions (AVX512_BF16 or AMX)"
-    if capabilities:
-        lowest = min(capabilities)
-        reason = f"the GPU has compute capability {lowest[0]}.{lowest[1]}"
-        best = "mixed_bfloat16" if lowest >= (8, 0) else "mixed_float16" if lowest >= (7, 0) else "float32"
-    elif found := sorted({"avx512_bf16", "amx_bf16"} & set(flags)):
-        reason = f"the processor has {' and '.join(found)}, which help from 128 pixels a side on"
-        best = "mixed_bfloat16" if params.preprocess.size >= 128 else "float32"
+    """Say which Keras dtype policy pays on this machine (see `pipeline.precision.best_precision`)."""
+    best, reason = best_precision(params.preprocess.size, flags, capabilities)
     chosen = params.train.precision
     text = f"{best} pays here: {reason}"
-    if chosen == best:
+    if chosen in (best, "auto"):
         return Check("ok", "precision", text)
-    return Check("note", "precision", f"{text}; train.precision is {chosen}", f"set train.precision: {best}")
+    return Check("note", "precision", f"{text}; train.precision is {chosen}", f"set train.precision: {best}, or auto")
 
 
 def check_opencv(installed: Mapping[str, str]) -> Check:
@@ -135,21 +110,13 @@ def installed_opencv() -> dict[str, str]:
     return found
 
 
-def cpu_flags() -> set[str]:
-    """Return the processor's feature flags; empty where the system does not list them (not Linux)."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
-    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
-
-
-def gpu_capabilities() -> list[tuple[int, int]]:
-    """Return the CUDA compute capability of each GPU that TensorFlow sees."""
+def visible_gpu_capabilities() -> list[tuple[int, int]]:
+    """Return the CUDA compute capability of each GPU that TensorFlow sees; none if it cannot be imported."""
     try:
-        tf = _tensorflow()
+        _tensorflow()
     except ImportError:
         return []
-    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
-    return [tuple(item["compute_capability"]) for item in details if "compute_capability" in item]
+    return gpu_capabilities()
 
 
 def _tensorflow() -> Any:

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -13,6 +15,7 @@ import cv2
 import pandas as pd
 
 from pipeline import images, shards
+from pipeline.engines import run_on_cluster
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256_file, sha256_text, write_json
 from pipeline.images import Image
@@ -82,7 +85,7 @@ def preprocess(
     """Write shards, index and, last, `meta.json`, without which the folder counts as unfinished.
 
     Whole shards of an interrupted run are kept when their inputs, parameters, code and checksum are the same; the
-    bytes do not depend on the number of workers.
+    bytes depend neither on the engine nor on the number of workers.
 
     Parameters
     ----------
@@ -95,63 +98,142 @@ def preprocess(
     params : Params
         Sections `dataset`, `split` (for the record) and `preprocess`.
     workers : int or None
-        Processes; None takes all cores.
+        Processes of this machine; None takes all cores.
     """
     table = layout(read_manifest(manifest_path), read_splits(splits_path), params.preprocess.shard_images)
     out.mkdir(parents=True, exist_ok=True)
     (out / shards.META).unlink(missing_ok=True)
     _remove_strangers(out, set(table["shard"]))
     done = _write_shards(table, out, raw, params.preprocess, workers)
-    shards.write_index(out / shards.INDEX, table.drop(columns="path"))
+    index_sha256 = shards.write_index(out / shards.INDEX, table.drop(columns="path"))
     meta: dict[str, Any] = {
         "dataset": params.dataset.preset,
         "protocol": params.split.protocol,
         "size": params.preprocess.size,
         "findings": findings_of(table.drop(columns="path")),
-        "preprocess": dataclasses.asdict(params.preprocess),
+        "preprocess": _recorded(params.preprocess),
         "manifest_sha256": sha256_file(manifest_path),
         "splits_sha256": sha256_file(splits_path),
         "shards": done,
+        "index_sha256": index_sha256,
     }
     write_json(out / shards.META, meta)
     note(f"{len(table)} images of {params.preprocess.size}x{params.preprocess.size} in {len(done)} shards in {out}")
 
 
+@dataclass(frozen=True)
+class Shard:
+    """One shard to write: all that a worker has to be told.
+
+    Attributes
+    ----------
+    name, key : str
+        The file, and the hash of all that decides its bytes.
+    rows : tuple of int
+        Row numbers of its images.
+    items : tuple of (path, sha256)
+        Their files and the hashes of their pixels.
+    """
+
+    name: str
+    key: str
+    rows: tuple[int, ...]
+    items: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def write_one(shard: Shard, out: Path, raw: Path, params: PreprocessParams, code: str) -> tuple[str, str]:
+    """Write a shard on a worker of a cluster; return its name and SHA-256.
+
+    Raises
+    ------
+    UserError
+        As `process_file`; or if the program or OpenCV is of another version here than where `code` was computed.
+    """
+    if code != _code():
+        raise UserError(f"{shard}: a worker has another version of this program or of OpenCV ({cv2.__version__})")
+    return _write(shard, (process_file(item, raw, params) for item in shard.items), out)
+
+
 def _write_shards(
     table: pd.DataFrame, out: Path, raw: Path, params: PreprocessParams, workers: int | None
 ) -> list[dict[str, Any]]:
+    """Write the shards that are not there yet; return all, as `meta.json` lists them."""
+    code = _code()
     groups = [(str(name), group) for name, group in table.groupby("shard", sort=False)]
-    keys = {name: _key(group, params) for name, group in groups}
-    pending = [(name, group) for name, group in groups if not _is_done(out / name, keys[name])]
-    items = [item for _, group in pending for item in zip(group["path"], group["sha256"], strict=True)]
-    prepared: Iterator[Image] = run_all(partial(process_file, raw=raw, params=params), items, "preprocessing", workers)
-    for name, group in pending:
-        rows = [int(row) for row in group["row"]]
-        shards.write_shard(out / name, zip(rows, islice(prepared, len(rows)), strict=True))
-        write_json(_note_of(out / name), {"key": keys[name], "sha256": sha256_file(out / name)})
+    keys = {name: _key(group, params, code) for name, group in groups}
+    kept = {name: _sha256_if_done(out / name, keys[name]) for name, _ in groups}
+    pending = [
+        Shard(name, keys[name], tuple(map(int, group["row"])), tuple(zip(group["path"], group["sha256"], strict=True)))
+        for name, group in groups
+        if kept[name] is None
+    ]
+    if params.engine == "local":
+        written = _write_locally(pending, out, raw, params, workers)
+    else:
+        function = partial(write_one, out=out.resolve(), raw=raw.resolve(), params=params, code=code)
+        written = run_on_cluster(function, pending, "preprocessing", params.engine, params.address, workers)
+    done = kept | dict(written)
     return [
-        {
-            "name": name,
-            "split": group["split"].iloc[0],
-            "images": len(group),
-            "sha256": read_json(_note_of(out / name))["sha256"],
-        }
+        {"name": name, "split": group["split"].iloc[0], "images": len(group), "sha256": done[name]}
         for name, group in groups
     ]
 
 
-def _key(group: pd.DataFrame, params: PreprocessParams) -> str:
+def _write_locally(
+    pending: list[Shard], out: Path, raw: Path, params: PreprocessParams, workers: int | None
+) -> Iterator[tuple[str, str]]:
+    """Spread images, not shards, over the processes: a few small shards keep all of them busy too."""
+    items = [item for shard in pending for item in shard.items]
+    process = partial(process_file, raw=raw, params=params)
+    prepared = run_all(process, items, "preprocessing", workers, on_crash=partial(_crashed, raw=raw))
+    with closing(prepared):
+        for shard in pending:
+            yield _write(shard, islice(prepared, len(shard.rows)), out)
+
+
+def _write(shard: Shard, prepared: Iterable[Image], out: Path) -> tuple[str, str]:
+    sha256 = shards.write_shard(out / shard.name, zip(shard.rows, prepared, strict=True))
+    write_json(_note_of(out / shard.name), {"key": shard.key, "sha256": sha256})
+    return shard.name, sha256
+
+
+def _crashed(item: tuple[str, str], raw: Path) -> Image:
+    raise UserError(
+        f"{raw / item[0]}: the process that read it died; remove the file and run `cxr ingest` again, or free memory"
+    )
+
+
+def _recorded(params: PreprocessParams) -> dict[str, Any]:
+    """Return what decides the images; who computed them does not."""
+    return {key: value for key, value in dataclasses.asdict(params).items() if key not in ("engine", "address")}
+
+
+def _code() -> str:
+    """Hash the code that makes pixels and shards."""
+    files = [sha256_file(path) for path in (*images.PIXEL_MODULES, Path(shards.__file__))]
+    return sha256_text(json.dumps([*files, cv2.__version__]))
+
+
+def _key(group: pd.DataFrame, params: PreprocessParams, code: str) -> str:
     """Hash all that decides a shard's bytes: parameters, rows, pixels and the code that makes them."""
-    code = [sha256_file(Path(module.__file__ or "")) for module in (images, shards)]
     rows = [f"{row} {sha256}" for row, sha256 in zip(group["row"], group["sha256"], strict=True)]
-    return sha256_text(json.dumps([dataclasses.asdict(params), code, cv2.__version__, rows], sort_keys=True))
+    return sha256_text(json.dumps([_recorded(params), code, rows], sort_keys=True))
 
 
-def _is_done(path: Path, key: str) -> bool:
+def _sha256_if_done(path: Path, key: str) -> str | None:
+    """Return the checksum of a shard that an earlier run finished; a damaged note counts as none."""
     if not path.is_file() or not _note_of(path).is_file():
-        return False
-    known = read_json(_note_of(path))
-    return bool(known.get("key") == key and known.get("sha256") == sha256_file(path))
+        return None
+    try:
+        known = read_json(_note_of(path))
+    except UserError:
+        return None
+    if not isinstance(known, dict) or known.get("key") != key:
+        return None
+    return sha256 if known.get("sha256") == (sha256 := sha256_file(path)) else None
 
 
 def _note_of(path: Path) -> Path:

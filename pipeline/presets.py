@@ -50,7 +50,7 @@ def with_archive(params: Params, archive: Path) -> Params:
     UserError
         If the archive does not exist or cannot be read.
     """
-    from pipeline.archives import content_sha256
+    from pipeline.sources.archives import content_sha256
 
     if not archive.exists():
         raise UserError(f"ARCHIVE {str(archive)!r} does not exist; a .zip, .tar or .tar.gz, or a folder, is needed")

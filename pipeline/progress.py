@@ -16,6 +16,11 @@ def set_quiet(quiet: bool) -> None:
     _quiet = quiet
 
 
+def is_quiet() -> bool:
+    """Say whether progress and notes are silenced."""
+    return _quiet
+
+
 def note(message: str) -> None:
     """Print one line of information on stderr unless `-q` was given."""
     if not _quiet:

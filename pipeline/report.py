@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pipeline import report_audit
 from pipeline import report_tables as tables
 from pipeline import report_text as text
 from pipeline.files import write_text
@@ -25,7 +26,8 @@ def report(reports: Path, manifest: Path, raw: Path, processed: Path, models: Pa
     Parameters
     ----------
     reports : Path
-        Where `evaluate` wrote `metrics.json`, `predictions.csv` and `plots/roc.csv`; the page goes here.
+        Where `evaluate` wrote `metrics.json`, `predictions.csv` and `plots/roc.csv`, and earlier stages `data/`; the
+        page goes here.
     manifest : Path
         The manifest, for the files of the examples.
     raw : Path
@@ -77,11 +79,19 @@ def assemble(inputs: Inputs, raw: Path, params: Params) -> dict[str, Any]:
             "characteristics": tables.characteristics(tables.by_split(inputs.index)),
             "prevalence": tables.prevalence(inputs.split, findings),
         },
+        "audit": report_audit.section(
+            inputs.audit,
+            inputs.suspects,
+            inputs.manifest,
+            raw,
+            simulated=inputs.trained.download.source == "simulated",
+        ),
         "results": {
             "rows": tables.results(metrics, lambda scores: forest_mark(scores, axis)),
             "axis": axis,
             "level": text.level(metrics["confidence"]),
             "resamples": metrics["resamples"],
+            "flip": metrics.get("flip", False),
             "has_unknown": any(row["n_unknown"] for row in metrics["test"]["findings"].values()),
             "below_chance": text.not_above_chance(metrics),
             "validation": text.validation(metrics),

@@ -58,6 +58,22 @@ def draw_example(path: Path, sha256: str, params: PreprocessParams) -> list[dict
     Raises
     ------
     UserError
+        See `read_ingested`.
+    """
+    image = read_ingested(path, sha256)
+    size = f"{params.size} × {params.size}"
+    steps = [("As read", image), (f"Resized to {size}", resize(image, params.size, params.fit))]
+    if params.clahe:
+        steps.append(("After CLAHE: what the network sees", prepare(image, params)))
+    return [{"title": title, **picture(step)} for title, step in steps]
+
+
+def read_ingested(path: Path, sha256: str) -> Image:
+    """Read an image of the manifest again.
+
+    Raises
+    ------
+    UserError
         If the file cannot be read, or its pixels are not those that were ingested.
     """
     try:
@@ -66,17 +82,14 @@ def draw_example(path: Path, sha256: str, params: PreprocessParams) -> list[dict
         raise UserError(f"{path}: {error}; it was readable when it was ingested: run `dvc repro` again") from None
     if pixel_sha256(image) != sha256:
         raise UserError(f"{path} has changed since it was ingested: run `cxr ingest` again")
-    size = f"{params.size} × {params.size}"
-    steps = [("As read", image), (f"Resized to {size}", resize(image, params.size, params.fit))]
-    if params.clahe:
-        steps.append(("After CLAHE: what the network sees", prepare(image, params)))
-    return [{"title": title, **_picture(step)} for title, step in steps]
+    return image
 
 
-def _picture(image: Image) -> dict[str, Any]:
+def picture(image: Image, most: int = _SIDE) -> dict[str, Any]:
+    """Encode an image for the page, reduced to at most `most` pixels a side: `uri`, `width`, `height`."""
     longest = max(image.shape)
-    if longest > _SIDE:
-        height, width = (max(1, round(side * _SIDE / longest)) for side in image.shape)
+    if longest > most:
+        height, width = (max(1, round(side * most / longest)) for side in image.shape)
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).astype("uint8")
     kind, options = ("png", []) if longest <= _EXACT_SIDE else ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     done, data = cv2.imencode(f".{kind}", image, options)

@@ -19,10 +19,12 @@ class Inputs:
 
     Attributes
     ----------
-    ingest, split, meta, training, metrics : dict
+    ingest, split, audit, meta, training, metrics : dict
         The JSON files of those names.
     manifest, index, history, roc : DataFrame
         The tables; numbers are Float64.
+    suspects : DataFrame
+        `audit.csv`, strings.
     trained : Params
         The parameters that are saved beside the model.
     hashes : dict
@@ -31,6 +33,7 @@ class Inputs:
 
     ingest: dict[str, Any]
     split: dict[str, Any]
+    audit: dict[str, Any]
     meta: dict[str, Any]
     training: dict[str, Any]
     metrics: dict[str, Any]
@@ -38,6 +41,7 @@ class Inputs:
     index: pd.DataFrame
     history: pd.DataFrame
     roc: pd.DataFrame
+    suspects: pd.DataFrame
     trained: Params
     hashes: dict[str, str]
 
@@ -55,6 +59,7 @@ def read_inputs(reports: Path, manifest: Path, processed: Path, models: Path) ->
     return Inputs(
         ingest=read_json(reports / "data" / "ingest.json"),
         split=read_json(reports / "data" / "split.json"),
+        audit=read_json(reports / "data" / "audit.json"),
         meta=read_json(processed / META),
         training=read_json(models / "training.json"),
         metrics=read_json(reports / "metrics.json"),
@@ -62,6 +67,7 @@ def read_inputs(reports: Path, manifest: Path, processed: Path, models: Path) ->
         index=_read_index(processed / INDEX),
         history=_read_numbers(models / "history.csv", ("epoch", "loss", "val_loss", "train_auc", "val_auc")),
         roc=_read_numbers(reports / "plots" / "roc.csv", ("fpr", "tpr")),
+        suspects=read_table(reports / "data" / "audit.csv"),
         trained=load_params(models / "params.yaml"),
         hashes={name: sha256_file(path) for name, path in hashed.items()},
     )
@@ -82,6 +88,10 @@ def check_inputs(inputs: Inputs, manifest: Path) -> None:
             inputs.hashes["processed images (meta.json)"],
         ),
         f"the processed images and {manifest}": (inputs.meta["manifest_sha256"], inputs.hashes["manifest"]),
+        "audit.json and the processed images": (
+            (inputs.audit["manifest_sha256"], inputs.audit["splits_sha256"]),
+            (inputs.meta["manifest_sha256"], inputs.meta["splits_sha256"]),
+        ),
         "metrics.json and the processed images": (list(inputs.metrics["test"]["findings"]), findings),
         "index.csv and meta.json": (findings_of(inputs.index), findings),
     }

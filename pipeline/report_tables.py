@@ -9,6 +9,7 @@ import pandas as pd
 from pipeline.findings import readable
 from pipeline.manifest import SPLITS
 from pipeline.params import Params, as_dict
+from pipeline.quarantine import MEANINGS
 from pipeline.report_text import interval, number, percent, why_undefined
 from pipeline.tracking import without_secrets
 
@@ -22,20 +23,21 @@ def inclusion(ingest: dict[str, Any], split: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        `examined`, `included`, `patients`, `splits` (name, images, patients) and three lists of (reason, count):
-        `quarantined` (a fault in a file or row), `left_out` (part of the archive as published, such as its second
-        copy of itself) and `unused` (in no split). Only the most frequent reasons are named, the rest summed.
+        `examined`, `included`, `patients`, `splits` (name, images, patients) and four lists of (reason, count):
+        `quarantined` (a fault in a file or row), `suspicious` (used, but should be looked at), `left_out` (part of
+        the archive as published, such as its second copy of itself) and `unused` (in no split). Only the most
+        frequent reasons are named, the rest summed.
     """
-    unused = split["left_out"]
-    reason = "in no split: the patient also has images in the given test set"
     return {
         "examined": ingest["images"] + ingest["quarantined"],
         "quarantined_total": ingest["quarantined"],
-        "quarantined": _most(ingest["quarantine_reasons"]),
+        "quarantined": _most(_by_code(ingest["quarantine_reasons"])),
+        "suspicious_total": ingest["suspicious"],
+        "suspicious": _most(_by_code(ingest["suspicious_reasons"])),
         "left_out": _most(ingest["left_out"]),
         "included": ingest["images"],
         "patients": ingest["patients"],
-        "unused": [(reason, unused)] if unused else [],
+        "unused": _most(split["left_out_reasons"]),
         "splits": [(_SPLIT_NAMES[name], split[name]["images"], split[name]["patients"]) for name in SPLITS],
     }
 
@@ -153,6 +155,12 @@ def parameters(trained: Params, params: Params) -> list[tuple[str, list[tuple[st
     values["tracking"]["uri"] = without_secrets(uri)
     values["download"]["archive"] = PurePath(values["download"]["archive"]).name
     return [(section, [(key, _plain(value)) for key, value in keys.items()]) for section, keys in values.items()]
+
+
+def _by_code(counts: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """Put the codes of the quarantine into words, with an example of what was found."""
+    words = {code.value: meaning for code, meaning in MEANINGS.items()}
+    return {f"{words.get(code, code)} (such as: {row['example']})": row["count"] for code, row in counts.items()}
 
 
 def _most(reasons: dict[str, int]) -> list[tuple[str, int]]:

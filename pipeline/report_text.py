@@ -8,6 +8,7 @@ import pandas as pd
 
 from pipeline.findings import readable
 from pipeline.params import Params, SplitParams
+from pipeline.report_about import ABOUT
 
 FEW = 10
 """Fewer positive (or negative) test images than this are named in a warning: an interval then rests on single films."""
@@ -17,23 +18,6 @@ LOSSES = {
     "binary_crossentropy": "binary cross-entropy",
 }
 VIEWS = {"PA": "PA view", "AP": "AP view", "L": "lateral view", "": "view unknown"}
-
-_ABOUT = {
-    "simulated": (
-        "Simulated radiographs: drawn by a program, in the file layout of NIH's sample. They show no real person, and "
-        "the findings are drawn by simple rules."
-    ),
-    "nih": (
-        "Frontal chest radiographs in the layout of NIH ChestX-ray14 (Wang et al., CVPR 2017). There the findings "
-        "were mined from the radiology reports by software; they are not a radiologist's reading of the films for "
-        "this purpose, and some of them are wrong."
-    ),
-    "pneumonia": (
-        "Radiographs in the layout of the paediatric pneumonia set (Kermany et al., Cell 2018;172:1122): "
-        "anterior-posterior films of children of one to five years from one hospital, each either normal or "
-        "pneumonia. What is learned from them need not hold for adults."
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -164,7 +148,7 @@ def validation(metrics: dict[str, Any]) -> str:
 
 def about_data(trained: Params) -> str:
     """Describe the data set for someone who does not know it."""
-    return _ABOUT["simulated" if trained.download.source == "simulated" else trained.dataset.adapter]
+    return ABOUT["simulated" if trained.download.source == "simulated" else trained.dataset.adapter]
 
 
 def caption(row: "pd.Series[Any]", findings: list[str]) -> str:

@@ -4,6 +4,7 @@ A record is the row's number (uint32, little-endian) and the raw pixels, so noth
 never be paired with the wrong image: they are looked up in the table by that number.
 """
 
+import hashlib
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,23 +26,28 @@ HEADER = struct.Struct("<I")
 _CRC_DELTA = 0xA282EAD8  # TensorFlow, core/lib/hash/crc32c.h: the mask of stored checksums
 
 
-def write_shard(path: Path, records: Iterable[tuple[int, Image]]) -> None:
-    """Write rows and images as one TFRecord file, whole or not at all.
+def write_shard(path: Path, records: Iterable[tuple[int, Image]]) -> str:
+    """Write rows and images as one TFRecord file, whole or not at all; return its SHA-256.
 
     TensorFlow's framing (core/lib/io/record_writer.h: length, its masked CRC-32C, data, its masked CRC-32C) is
     written with google-crc32c, so that this stage does not have to load TensorFlow.
     """
+    digest = hashlib.sha256()
     with atomic_open(path, "wb") as handle:
         for row, image in records:
             data = HEADER.pack(row) + image.tobytes()
             length = struct.pack("<Q", len(data))
-            handle.write(length + _masked_crc(length) + data + _masked_crc(data))
+            record = length + _masked_crc(length) + data + _masked_crc(data)
+            digest.update(record)
+            handle.write(record)
+    return digest.hexdigest()
 
 
-def write_index(path: Path, table: pd.DataFrame) -> None:
-    """Write the table of rows: `row, shard, split`, the manifest's columns and the findings."""
+def write_index(path: Path, table: pd.DataFrame) -> str:
+    """Write the table of rows (`row, shard, split`, the manifest's columns, the findings); return its SHA-256."""
     with atomic_open(path) as handle:
         table.to_csv(handle, index=False, lineterminator="\n")
+    return sha256_file(path)
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,8 @@ class Processed:
     folder : Path
         Where the shards lie.
     meta : dict
-        `size`, `findings`, `preprocess` (parameters), `shards` (name, split, images, sha256) and where they came
-        from (`manifest_sha256`, `splits_sha256`, `dataset`, `protocol`).
+        `size`, `findings`, `preprocess` (parameters), `shards` (name, split, images, sha256), `index_sha256` and
+        where they came from (`manifest_sha256`, `splits_sha256`, `dataset`, `protocol`).
     table : DataFrame
         One row per image, in the order of `row`.
     """
@@ -88,19 +94,20 @@ class Processed:
 
 
 def open_processed(folder: Path) -> Processed:
-    """Open a folder that `preprocess` finished, and check every shard against its checksum.
+    """Open a folder that `preprocess` finished, and check every shard and the index against their checksums.
 
     Raises
     ------
     UserError
-        If the folder is unfinished, or a shard is missing or differs from what was written.
+        If the folder is unfinished, or a shard or the index is missing or differs from what was written.
     """
     if not (folder / META).is_file():
         raise UserError(f"{folder} holds no finished images ({META} is missing): run `cxr preprocess` or `dvc repro`")
     meta = read_json(folder / META)
-    for shard in meta["shards"]:
-        path = folder / shard["name"]
-        if not path.is_file() or sha256_file(path) != shard["sha256"]:
+    checksums = {shard["name"]: shard["sha256"] for shard in meta["shards"]} | {INDEX: meta.get("index_sha256")}
+    for name, sha256 in checksums.items():
+        path = folder / name
+        if not path.is_file() or sha256_file(path) != sha256:
             raise UserError(f"{path} is missing or differs from its checksum: remove {folder} and run `dvc repro`")
     table = read_table(folder / INDEX)
     for name in ("row", "age", "followup", "width", "height", *findings_of(table)):

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.audit import require_no_leak
 from pipeline.errors import UserError
 from pipeline.files import atomic_open, write_json
+from pipeline.leaks import require_no_leak
 from pipeline.manifest import SPLITS, findings_of, read_manifest
 from pipeline.params import SplitParams
 from pipeline.progress import note, warn
@@ -86,11 +86,12 @@ def describe_split(manifest: pd.DataFrame, splits: pd.DataFrame, protocol: str) 
     Returns
     -------
     dict
-        `protocol`, `left_out` (images in no split) and per split `images`, `patients`, `share` and, per finding,
-        `positive`, `known`, `prevalence` (NaN where nothing is known).
+        `protocol`, `left_out` (images in no split), `left_out_reasons` (reason to number) and per split `images`,
+        `patients`, `share` and, per finding, `positive`, `known`, `prevalence` (NaN where nothing is known).
     """
     joined = splits.merge(manifest.drop(columns="patient_id"), on="image_id")
     description: dict[str, Any] = {"protocol": protocol, "left_out": len(manifest) - len(splits)}
+    description["left_out_reasons"] = _left_out(manifest, splits, protocol)
     for name in SPLITS:
         rows = joined[joined["split"] == name]
         findings = {}
@@ -123,9 +124,23 @@ def split(manifest_path: Path, out: Path, summary: Path, params: SplitParams) ->
     with atomic_open(out) as handle:
         splits.to_csv(handle, index=False, lineterminator="\n")
     if description["left_out"]:
-        warn(f"{description['left_out']} images are in no split: their patients also have images in the test set")
+        reasons = "; ".join(f"{count}: {reason}" for reason, count in description["left_out_reasons"].items())
+        warn(f"{description['left_out']} images are in no split ({reasons})")
     counts = ", ".join(f"{name} {description[name]['images']}" for name in SPLITS)
     note(f"protocol {params.protocol}, images: {counts}; no patient and no picture is on two sides")
+
+
+def _left_out(manifest: pd.DataFrame, splits: pd.DataFrame, protocol: str) -> dict[str, int]:
+    """Count the images in no split by reason; only protocols with a given test set leave any out."""
+    out = manifest[~manifest["image_id"].isin(set(splits["image_id"]))]
+    if out.empty:
+        return {}
+    unlisted = ~out["official_split"].isin(_TEST_LISTS.get(protocol, ()))
+    reasons = {
+        "the patient, or the same picture, is also in the given test set": int((~unlisted).sum()),
+        "in none of the source's lists": int(unlisted.sum()),
+    }
+    return {reason: count for reason, count in reasons.items() if count}
 
 
 def _stratified(table: pd.DataFrame, groups: pd.Series, shares: dict[str, float], seed: int) -> pd.Series:

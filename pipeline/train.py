@@ -10,6 +10,7 @@ from pipeline.errors import UserError
 from pipeline.files import sha256_file, write_json
 from pipeline.metrics import auroc
 from pipeline.params import Params, as_dict, write_yaml
+from pipeline.precision import resolve_precision
 from pipeline.progress import note
 from pipeline.quiet import load_tensorflow
 from pipeline.shards import META, Processed, open_processed
@@ -40,6 +41,7 @@ def train(processed: Path, out: Path, params: Params) -> None:
     """
     data = open_processed(processed)
     require_defined_auc(data)
+    params = resolve_precision(params)
     staging = out / ".partial"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)

@@ -29,7 +29,7 @@ def write_coded(folder: Path) -> Path:
         rng = np.random.default_rng(int(group["row"].iloc[0]))
         write_shard(folder / str(name), [(int(row), coded_image(rng, int(row))) for row in group["row"]])
         listed.append({"name": name, "split": group["split"].iloc[0], "sha256": sha256_file(folder / str(name))})
-    write_index(folder / INDEX, table)
+    index_sha256 = write_index(folder / INDEX, table)
     write_json(
         folder / META,
         {
@@ -41,6 +41,7 @@ def write_coded(folder: Path) -> Path:
             "manifest_sha256": "0",
             "splits_sha256": "0",
             "shards": listed,
+            "index_sha256": index_sha256,
         },
     )
     return folder

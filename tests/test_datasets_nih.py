@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from catalogues import check_catalogue
 from conftest import NIH_HEADER, DrawPng, WriteNih
 from PIL import Image
 
@@ -316,3 +317,56 @@ def test_rgba_files_of_the_real_sample_are_there(nih_sample: Path) -> None:
         with Image.open(path) as picture:
             modes.append(picture.mode)
     assert modes.count("RGBA") == 4
+
+
+# The header of BBox_List_2017.csv as published: four names from one, and three without a name.
+BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
+
+
+def with_boxes(raw: Path, *lines: str) -> Path:
+    (raw / "BBox_List_2017.csv").write_text(BOX_HEADER + "".join(line + "\n" for line in lines), encoding="utf-8")
+    return raw
+
+
+@pytest.mark.parametrize("end", ["", ",,,"])
+def test_boxes_with_the_one_name_that_differs(tmp_path: Path, write_nih: WriteNih, end: str) -> None:
+    raw = write_nih(tmp_path, [ONE.replace("Cardiomegaly|Emphysema", "Infiltration|Mass"), TWO])
+    lines = ["00000001_000.png,Infiltrate,225.084745762712,547.019216763771,86.7796610169491,79.1864406779661",
+             "00000001_000.png,Mass,1,2,3,4", "00000002_003.png,Nodule,5,6,7,8",
+             "00009999_000.png,Mass,1,2,3,4"]  # fmt: skip
+    catalogue = nih.read(with_boxes(raw, *(line + end for line in lines)), DatasetParams())
+    check_catalogue(catalogue, raw)
+    assert catalogue.boxes.to_numpy().tolist() == [
+        ["00000001_000.png", "Infiltration", 225.084745762712, 547.019216763771, 86.7796610169491, 79.1864406779661],
+        ["00000001_000.png", "Mass", 1, 2, 3, 4],
+        ["00000002_003.png", "Nodule", 5, 6, 7, 8],
+    ]
+    assert catalogue.notes == {
+        "box of an image that is not here": 1,
+        "box of a finding that the label table does not give the image": 1,
+    }
+
+
+def test_boxes_that_are_no_area_are_refused_by_line(tmp_path: Path, write_nih: WriteNih) -> None:
+    raw = write_nih(tmp_path, [ONE])
+    places = ["1,2,3,4", "-1,2,3,4", "1,2,0,4", "1,2,3,", "1,2,nan,4", "1,2,3,1e9", "x,2,3,4"]
+    catalogue = nih.read(with_boxes(raw, *(f"00000001_000.png,Emphysema,{p}" for p in places)), DatasetParams())
+    assert len(catalogue.boxes) == 1
+    assert reasons(catalogue).keys() == {f"BBox_List_2017.csv: line {line}" for line in range(3, 9)}
+    assert len(catalogue.rows) == 1
+    with pytest.raises(UserError, match="Finding Label is 'Infiltrated' in line 2"):
+        nih.read(with_boxes(raw, "00000001_000.png,Infiltrated,1,2,3,4"), DatasetParams())
+
+
+def test_the_published_boxes(tmp_path: Path, shared_data: Path, write_nih: WriteNih) -> None:
+    text = (shared_data / "tables" / "nih_BBox_List_2017.head.csv").read_text(encoding="utf-8")
+    published = [line.split(",") for line in text.splitlines()[1:]]
+    rows = [ONE.replace("00000001_000", name[:-4]).replace(",00000001,", f",{name[:8]},") for name, *_ in published]
+    raw = write_nih(tmp_path, sorted({row.replace("Cardiomegaly|Emphysema", "Atelectasis") for row in rows}))
+    (raw / "BBox_List_2017.csv").write_text(text, encoding="utf-8")
+    catalogue = nih.read(raw, DatasetParams())
+    check_catalogue(catalogue, raw)
+    assert len(catalogue.boxes) == len(published) == 119
+    found = {tuple(row) for row in catalogue.boxes.itertuples(index=False)}
+    assert found == {(name, finding, *map(float, place[:4])) for name, finding, *place in published}
+    assert not catalogue.notes

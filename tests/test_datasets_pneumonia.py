@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from catalogues import check_catalogue
 from conftest import DrawPng
 
 from pipeline.datasets import pneumonia
@@ -110,3 +111,14 @@ def test_the_real_archive_is_read_whole(pneumonia_archive: Path) -> None:
     }
     assert not catalogue.refused
     assert sum(catalogue.left_out.values()) + len(rows) == sum(1 for p in pneumonia_archive.rglob("*") if p.is_file())
+
+
+def test_two_copies_side_by_side_are_one_line_and_not_a_guess(tmp_path: Path, draw_png: DrawPng) -> None:
+    raw = tree(tmp_path, draw_png, *(f"{top}/{name}" for top in ("a", "b") for name in BASE))
+    with pytest.raises(UserError, match="twice, in a and in b; remove one"):
+        pneumonia.read(raw, DatasetParams(adapter="pneumonia"))
+
+
+def test_every_row_is_one_of_the_manifest(tmp_path: Path, draw_png: DrawPng) -> None:
+    raw = tree(tmp_path, draw_png, *BASE)
+    check_catalogue(pneumonia.read(raw, DatasetParams(adapter="pneumonia")), raw)

@@ -86,7 +86,7 @@ def test_python(version: tuple[int, ...], level: str) -> None:
         ([], [], 256, "float32"),
         (["avx512f"], [], 256, "float32"),
         (["avx512_bf16"], [], 256, "mixed_bfloat16"),
-        (["amx_bf16", "fpu"], [], 128, "mixed_bfloat16"),
+        (["amx_bf16", "fpu"], [], 96, "mixed_bfloat16"),
         (["avx512_bf16"], [], 64, "float32"),
         (["avx512_bf16"], [(6, 1)], 256, "float32"),
         ([], [(7, 0)], 256, "mixed_float16"),  # V100
@@ -103,6 +103,8 @@ def test_precision(flags: list[str], capabilities: list[tuple[int, int]], size: 
         assert check.text.startswith(f"{best} pays here")
         assert check.level == ("ok" if chosen == best else "note")
         assert (best in check.remedy) == (chosen != best)
+    auto = Params(train=TrainParams(precision="auto"), preprocess=PreprocessParams(size=size))
+    assert doctor.check_precision(auto, flags, capabilities).level == "ok"
 
 
 def test_two_opencvs_are_a_problem() -> None:
@@ -129,6 +131,28 @@ def test_the_disk_that_the_full_set_needs(tmp_path: Path) -> None:
     assert (
         doctor.disk_need(Params(dataset=DatasetParams(preset="mine"), download=DownloadParams(source="local"))) is None
     )
+
+
+def test_the_size_that_kaggle_announced_counts_once_it_is_known(tmp_path: Path) -> None:
+    params = Params(
+        dataset=DatasetParams(preset="nih"), download=DownloadParams(source="kaggle", kaggle="nih-chest-xrays/data")
+    )
+    (tmp_path / "data.zip.mark").write_text('{"etag": "", "total": 1000000000, "sums": {}}', encoding="utf-8")
+    assert doctor.disk_need(params, tmp_path) == pytest.approx(2e9 + 7.35e9 + 2e9, rel=0.01)
+    assert doctor.disk_need(params, tmp_path / "none") == doctor.disk_need(params)
+
+
+def test_a_folder_of_archives_counts_by_what_is_in_it(tmp_path: Path) -> None:
+    for name in ("images_001.tar.gz", "images_002.tar.gz"):
+        (tmp_path / name).write_bytes(bytes(500))
+    assert doctor.disk_need(nih("local", str(tmp_path))) == pytest.approx(1000 + 7.35e9 + 2e9, rel=0.01)
+
+
+def test_what_chosen_files_take_is_not_known_without_a_network(root: Path) -> None:
+    download = DownloadParams(source="kaggle", kaggle="nih-chest-xrays/data", files=["images_001"])
+    check = doctor.check_disk(Params(dataset=DatasetParams(preset="nih"), download=download), root)
+    assert check.level == "note"
+    assert "download.files" in check.text
 
 
 def test_too_small_a_disk_is_a_problem_until_the_data_are_there(root: Path) -> None:

@@ -1,25 +1,23 @@
 import dataclasses
 import hashlib
+import io
 import json
-import os
 import signal
 import subprocess
 import sys
-import threading
+import tarfile
 import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from kagglesdk import kaggle_env
+from kaggle_server import Kaggle, running, sign_in
 
-from pipeline.archives import content_sha256
 from pipeline.download import download
 from pipeline.errors import UserError
 from pipeline.params import DownloadParams, Params, SimulateParams
+from pipeline.sources.archives import content_sha256
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "nih-sample.zip"
 FILES = {"sample/images/片 1.png": b"\x89PNG 1", "sample/images/2.png": b"\x89PNG 2", "sample_labels.csv": b"a,b\n"}
 
 
@@ -203,68 +201,37 @@ def test_the_simulator_fills_the_folder(out: Path) -> None:
     assert only_out(out)
 
 
-class Handler(BaseHTTPRequestHandler):
-    archive = b""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(302)
-        self.send_header("Location", "/archive.zip")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(self.archive)))
-        self.send_header("ETag", f'"{hashlib.sha256(self.archive).hexdigest()}"')
-        self.end_headers()
-        self.wfile.write(self.archive)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
-def kaggle(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Handler]]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.LOCAL, endpoint)
-    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
-    monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_test")
-    yield Handler
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def kaggle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Kaggle]:
+    with running() as server:
+        sign_in(monkeypatch, tmp_path / "home", server)
+        yield server
 
 
 def from_kaggle(slug: str = "nih-chest-xrays/sample") -> Params:
     return Params(download=DownloadParams(source="kaggle", kaggle=slug))
 
 
-def test_kaggle_fills_the_folder_and_leaves_no_archive(tmp_path: Path, out: Path, kaggle: type[Handler]) -> None:
+def test_kaggle_fills_the_folder_and_leaves_no_archive(tmp_path: Path, out: Path, kaggle: Kaggle) -> None:
     kaggle.archive = pack(tmp_path / "a.zip", FILES).read_bytes()
     download(from_kaggle(), out)
     assert tree(out) == FILES
     assert only_out(out)
 
 
-def test_a_damaged_archive_from_kaggle_is_fetched_anew(tmp_path: Path, out: Path, kaggle: type[Handler]) -> None:
+def test_a_damaged_archive_from_kaggle_is_fetched_anew(tmp_path: Path, out: Path, kaggle: Kaggle) -> None:
     good = pack(tmp_path / "a.zip", FILES).read_bytes()
     kaggle.archive = good.replace(b"PNG 2", b"PNG 3")
     with pytest.raises(UserError, match="run the stage again"):
         download(from_kaggle(), out)
     assert tree(out) == {"old/1.png": b"old"}
     assert only_out(out)
-    kaggle.archive = good
+    kaggle.archive, kaggle.etag = good, '"version-2"'
     download(from_kaggle(), out)
     assert tree(out) == FILES
 
 
-def test_a_part_of_an_archive_survives_a_failed_run(tmp_path: Path, out: Path, kaggle: type[Handler]) -> None:
+def test_a_part_of_an_archive_survives_a_failed_run(tmp_path: Path, out: Path, kaggle: Kaggle) -> None:
     kaggle.archive = pack(tmp_path / "a.zip", FILES | {"../evil": b""}).read_bytes()
     with pytest.raises(UserError, match="leads out"):
         download(from_kaggle(), out)
@@ -290,8 +257,81 @@ def test_the_parameters_stay_as_they_are(tmp_path: Path, out: Path) -> None:
     assert json.dumps(dataclasses.asdict(params)) == before
 
 
-@pytest.mark.skipif(not REAL.exists(), reason=f"the real archive is not at {REAL}")
-def test_the_real_sample(out: Path) -> None:
-    download(local(REAL, content_sha256(REAL)), out)
+def nih_archives(folder: Path) -> dict[str, bytes]:
+    """Write a folder as NIH's own site gives it, and return what becomes of it."""
+    folder.mkdir()
+    expected = {}
+    for number in (1, 2, 3):
+        name, data = f"images/{number:08}_000.png", b"\x89PNG" + bytes([number]) * 1000
+        with tarfile.open(folder / f"images_{number:03}.tar.gz", "w:gz") as tar:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        expected[f"images_{number:03}/{name}"] = data
+    (folder / "Data_Entry_2017_v2020.csv").write_bytes(b"Image Index\n")
+    return expected | {"Data_Entry_2017_v2020.csv": b"Image Index\n"}
+
+
+def test_a_folder_of_archives_is_unpacked_into_kaggles_layout(tmp_path: Path, out: Path) -> None:
+    expected = nih_archives(tmp_path / "nih")
+    params = local(tmp_path / "nih", content_sha256(tmp_path / "nih"))
+    download(params, out)
+    assert tree(out) == expected
+    assert only_out(out)
+
+
+def test_one_bad_archive_of_several_leaves_the_old_content(tmp_path: Path, out: Path) -> None:
+    nih_archives(tmp_path / "nih")
+    bad = tmp_path / "nih" / "images_002.tar.gz"
+    bad.write_bytes(bad.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"images_002\.tar\.gz is cut short"):
+        download(local(tmp_path / "nih"), out)
+    assert tree(out) == {"old/1.png": b"old"}
+    assert only_out(out)
+
+
+def test_an_archive_beside_its_own_content_is_left_out(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = spread(tmp_path / "mine", {"sample/1.png": b"1"})
+    pack(folder / "sample.zip", {"1.png": b"1"})
+    download(local(folder), out)
+    assert tree(out) == {"sample/1.png": b"1"}
+    assert "sample.zip is left out" in capsys.readouterr().err
+
+
+def test_two_archives_for_one_folder_are_refused(tmp_path: Path, out: Path) -> None:
+    folder = spread(tmp_path / "mine", {})
+    folder.mkdir()
+    pack(folder / "Sample.zip", FILES)
+    with tarfile.open(folder / "sample.tar", "w"):
+        pass
+    with pytest.raises(UserError, match=r"Sample\.zip and sample\.tar"):
+        download(local(folder), out)
+
+
+@pytest.mark.parametrize("place", ["top", "below"])
+def test_a_linked_image_folder_is_refused_in_one_line(tmp_path: Path, out: Path, place: str) -> None:
+    folder = spread(tmp_path / "mine", {"sub/sample_labels.csv": b"x"})
+    elsewhere = spread(tmp_path / "elsewhere", {"1.png": b"1"})
+    ((folder if place == "top" else folder / "sub") / "images").symlink_to(elsewhere)
+    with pytest.raises(UserError, match=r"images is a link to a folder: put the files themselves in"):
+        download(local(folder), out)
+
+
+def test_a_killed_unpacking_of_several_archives_is_redone(tmp_path: Path, out: Path) -> None:
+    expected = nih_archives(tmp_path / "nih")
+    word = "raw.partial/images_003/images/00000003_000.png"
+    child = subprocess.run([sys.executable, "-c", KILLED, "open", word, str(tmp_path / "nih"), str(out)], check=False)
+    assert child.returncode == -signal.SIGKILL
+    assert tree(out) == {"old/1.png": b"old"}
+    download(local(tmp_path / "nih"), out)
+    assert tree(out) == expected
+    assert only_out(out)
+
+
+def test_the_real_sample(shared_data: Path, out: Path) -> None:
+    archive = shared_data / "nih-sample.zip"
+    download(local(archive, content_sha256(archive)), out)
     assert len(list(out.rglob("*.png"))) == 246
     assert [path.name for path in out.rglob("sample_labels.csv")] == ["sample_labels.csv"] * 2

@@ -28,6 +28,9 @@ def run(folder: Path, *command: str) -> str:
     """Run a command of the environment in a project folder; its output, or the test fails with it."""
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     env.pop("MLFLOW_TRACKING_URI", None)
+    # As in a user's clone: Python writes __pycache__ beside the modules, which DVC must not take for a change.
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    env["PYTHONPATH"] = str(folder)
     done = subprocess.run(command, cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout
     return done.stdout

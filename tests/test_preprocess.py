@@ -1,73 +1,33 @@
 """Preprocess: the same bytes however often it was stopped and whoever helped, and no image that is not the ingested."""
 
 import dataclasses
+import hashlib
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
-import threading
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import DrawPng, WriteNih
+from PIL import Image
+from preprocess_case import PARAMS, Case, contents, identities, make_case
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from pipeline.errors import UserError
 from pipeline.images import prepare, read_image
-from pipeline.ingest import ingest
 from pipeline.manifest import read_manifest, read_splits
-from pipeline.params import Params, PreprocessParams, SplitParams
-from pipeline.preprocess import preprocess
+from pipeline.params import PreprocessParams
 from pipeline.shards import open_processed
-from pipeline.split import split
 
-PARAMS = Params(preprocess=PreprocessParams(size=32, tiles=4, shard_images=4))
 RECORD = 8 + 4 + 4 + 32 * 32 + 4  # length, its checksum, row, pixels, their checksum
 
 
-@dataclass(frozen=True)
-class Case:
-    folder: Path
-
-    @property
-    def raw(self) -> Path:
-        return self.folder / "raw 胸片"
-
-    @property
-    def tables(self) -> tuple[Path, Path]:
-        return self.folder / "manifest.csv", self.folder / "splits.csv"
-
-    def run(self, out: str = "processed", params: Params = PARAMS, workers: int = 1) -> Path:
-        preprocess(*self.tables, self.folder / out, self.raw, params, workers)
-        return self.folder / out
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory, write_nih: WriteNih) -> Path:
-    """Return a folder with 20 patients, one image each, ingested and split 14:4:2."""
-    folder = tmp_path_factory.mktemp("prepared")
-    case = Case(folder)
-    write_nih(case.raw, [f"{n:08d}_000.png,Mass,0,{n},060Y,F,PA,,,0.1,0.1" for n in range(1, 21)])
-    ingest(case.raw, case.tables[0], folder / "quarantine.csv", Params(), 1)
-    split(*case.tables, folder / "split.json", SplitParams())
-    return folder
-
-
 @pytest.fixture
-def case(prepared: Path, tmp_path: Path) -> Case:
-    """Return a copy of that folder, to be changed at will."""
-    return Case(Path(shutil.copytree(prepared, tmp_path / "case")))
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-def identities(folder: Path) -> dict[str, tuple[int, int]]:
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("*.tfrecord")}
+def case(tmp_path: Path, write_nih: WriteNih) -> Case:
+    return make_case(tmp_path / "case", write_nih)
 
 
 def test_every_image_lies_prepared_in_the_row_that_the_index_says(case: Case) -> None:
@@ -97,7 +57,9 @@ def test_every_image_lies_prepared_in_the_row_that_the_index_says(case: Case) ->
 def test_meta_says_what_was_made_of_what(case: Case) -> None:
     meta = open_processed(case.run()).meta
     assert meta["size"] == 32
-    assert meta["preprocess"] == dataclasses.asdict(PARAMS.preprocess)
+    recorded = ("size", "fit", "clahe", "clip_limit", "tiles", "shard_images")
+    assert meta["preprocess"] == {name: getattr(PARAMS.preprocess, name) for name in recorded}
+    assert meta["index_sha256"] == hashlib.sha256((case.folder / "processed" / "index.csv").read_bytes()).hexdigest()
     assert meta["findings"][:2] == ["Atelectasis", "Cardiomegaly"]
     images = [(shard["name"], shard["images"]) for shard in meta["shards"]]
     assert images == [
@@ -127,52 +89,58 @@ def test_a_second_run_writes_no_shard_again(case: Case) -> None:
 
 
 KILLED = """
+import os
+import signal
 import sys
 from pathlib import Path
+from pipeline import preprocess
 from pipeline.params import load_params
-from pipeline.preprocess import preprocess
 
-manifest, splits, out, raw, params = (Path(name) for name in sys.argv[1:])
-preprocess(manifest, splits, out, raw, load_params(params), workers=1)
+*paths, params, victim = sys.argv[1:]
+read = preprocess.process_file
+
+
+def read_or_die(item, raw, params):
+    if item[0].endswith(victim):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(item, raw, params)
+
+
+preprocess.process_file = read_or_die
+preprocess.preprocess(*map(Path, paths), load_params(Path(params)), workers=1)
 """
 
 
 def test_a_killed_run_leaves_no_meta_and_is_continued(case: Case) -> None:
-    """The first image of the third shard is a pipe: once the stage reads it, two shards are whole, and it waits."""
+    """The stage is killed in its third shard: two are whole, and only the others are written by the next run."""
     expected = contents(case.run("expected"))
     table = open_processed(case.folder / "expected").table
-    image = case.raw / "images" / table.loc[table["row"] == 8, "image_id"].item()
-    content = image.read_bytes()
-    image.unlink()
-    os.mkfifo(image)
+    victim = table.loc[table["row"] == 8, "image_id"].item()
     params = case.folder / "params.yaml"
     params.write_text("preprocess: {size: 32, tiles: 4, shard_images: 4}\n", encoding="utf-8")
     out = case.folder / "processed"
-    command = [sys.executable, "-c", KILLED, *map(str, (*case.tables, out, case.raw, params))]
-    with subprocess.Popen(command) as process:
-        # Should the stage end before it reads the pipe, this end lets the test go on, and fail below.
-        release = threading.Thread(
-            target=lambda: (process.wait(), os.close(os.open(image, os.O_RDONLY | os.O_NONBLOCK)))
-        )
-        release.start()
-        writer = os.open(image, os.O_WRONLY)  # returns when the stage opens the pipe
-        process.kill()
-        process.wait()
-        release.join()
-        os.close(writer)
-    assert process.returncode == -signal.SIGKILL
+    command = [sys.executable, "-c", KILLED, *map(str, (*case.tables, out, case.raw, params)), victim]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert not (out / "meta.json").exists()
     with pytest.raises(UserError, match="no finished images"):
         open_processed(out)
-    kept = identities(out)
-    assert {"train-00000.tfrecord", "train-00001.tfrecord"} <= set(kept)
-    image.unlink()
-    image.write_bytes(content)
+    kept = {name: identity for name, identity in identities(out).items() if "partial" not in name}
+    assert sorted(kept) == ["train-00000.tfrecord", "train-00001.tfrecord"]
     case.run()
     assert contents(out) == expected
     after = identities(out)
-    for name in ("train-00000.tfrecord", "train-00001.tfrecord"):
-        assert after[name] == kept[name]
+    assert {name: after[name] for name in kept} == kept
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "null", '"key"', "{", "", '{"key": []}'])
+def test_a_damaged_note_counts_as_not_done(case: Case, text: str) -> None:
+    out = case.run()
+    before, expected = identities(out), contents(out)
+    (out / "val-00000.json").write_text(text, encoding="utf-8")
+    case.run()
+    assert contents(out) == expected
+    after = identities(out)
+    assert {name for name in after if after[name] != before[name]} == {"val-00000.tfrecord"}
 
 
 def test_a_shard_damaged_between_two_runs_is_written_again_alone(case: Case) -> None:
@@ -235,6 +203,32 @@ def test_an_image_that_can_no_longer_be_read_is_named(case: Case, damage: str) -
         image.write_bytes(image.read_bytes()[:500])
     with pytest.raises(UserError, match=image.name):
         case.run()
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "DICOM"])
+def test_an_image_of_any_format_that_ingest_reads_is_prepared(case: Case, kind: str) -> None:
+    """The content decides, not the name: the same pixels in another format give the same shards."""
+    expected = contents(case.run("expected"))
+    image = next((case.raw / "images").iterdir())
+    with Image.open(image) as picture:
+        pixels = np.asarray(picture)
+    if kind == "DICOM":
+        write_dicom(image, pixels)
+    else:
+        Image.fromarray(pixels).save(image, kind)
+    assert contents(case.run()) == expected
+
+
+def write_dicom(path: Path, pixels: np.ndarray) -> None:
+    """Write 8-bit MONOCHROME2 without a window or a rescale: its values are the film's (DICOM PS3.3, C.7.6.3)."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = DigitalXRayImageStorageForPresentation
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3"
+    dataset.Modality = "DX"
+    dataset.set_pixel_data(pixels, "MONOCHROME2", 8)
+    dataset.save_as(path, enforce_file_format=True)
 
 
 def test_a_failure_ends_an_older_success(case: Case) -> None:

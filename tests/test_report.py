@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.audit import audit
 from pipeline.errors import UserError
 from pipeline.evaluate import roc_points, score, write_table
 from pipeline.files import read_json, sha256_file, write_json
 from pipeline.findings import NIH14
 from pipeline.ingest import ingest
+from pipeline.leaks import SUSPECT
 from pipeline.manifest import read_manifest, read_table
 from pipeline.params import Params, as_dict, parse_params, write_yaml
 from pipeline.preprocess import preprocess
@@ -134,6 +136,7 @@ def run_stages(root: Path, params: Params) -> None:
     data, reports = root / "data", root / "reports"
     ingest(data / "raw", data / "manifest.csv", reports / "data" / "quarantine.csv", params, workers=1)
     split(data / "manifest.csv", data / "splits.csv", reports / "data" / "split.json", params.split)
+    audit(data / "manifest.csv", data / "splits.csv", reports / "data" / "audit.csv", params.audit)
     processed = data / "processed"
     preprocess(data / "manifest.csv", data / "splits.csv", processed, data / "raw", params, workers=1)
     write_models(root / "models", processed, params)
@@ -337,7 +340,7 @@ def test_text_from_parameters_and_files_is_escaped(copy: Project) -> None:
     title = "<script>alert('胸')</script>"
     params = replace(copy.params, report=replace(copy.params.report, title=title))
     summary = read_json(copy.root / "reports" / "data" / "ingest.json")
-    summary["quarantine_reasons"] = {"<img src=x onerror=y>": 1}
+    summary["quarantine_reasons"] = {"<img src=x onerror=y>": {"count": 1, "example": "<b>"}}
     write_json(copy.root / "reports" / "data" / "ingest.json", summary)
     text = copy.report(params)
     assert "<script" not in text
@@ -382,6 +385,8 @@ def test_no_examples_on_request(copy: Project) -> None:
     [
         "reports/data/ingest.json",
         "reports/data/split.json",
+        "reports/data/audit.json",
+        "reports/data/audit.csv",
         "reports/metrics.json",
         "reports/predictions.csv",
         "reports/plots/roc.csv",
@@ -406,6 +411,61 @@ def test_a_mixture_of_runs_is_refused(copy: Project) -> None:
     write_json(training, read_json(training) | {"processed_sha256": "0" * 64})
     with pytest.raises(UserError, match=r"training.json and the processed images do not belong to the same run"):
         copy.report()
+
+
+def plant_suspects(project: Project, count: int) -> None:
+    """Write `count` pairs as the audit does: train and val first, then train and test."""
+    index = read_table(project.root / "data" / "processed" / "index.csv")
+    names = {part: index.loc[index["split"] == part, "image_id"].tolist() for part in ("train", "val", "test")}
+    rows = [
+        {
+            "kind": "near-duplicate",
+            "severity": "warning",
+            "image_a": names["train"][k],
+            "image_b": names["test" if k else "val"][k],
+            "split_a": "train",
+            "split_b": "test" if k else "val",
+            "distance": 4,
+            "similarity": 0.9971,
+            "detail": "nearly the same picture; different patients",
+        }
+        for k in range(count)
+    ]
+    data = project.root / "reports" / "data"
+    pd.DataFrame(rows, columns=SUSPECT).to_csv(data / "audit.csv", index=False)
+    summary = read_json(data / "audit.json")
+    summary["kinds"]["near-duplicate"] = count
+    write_json(data / "audit.json", summary)
+
+
+def test_the_audit_shows_counts_and_a_few_suspects_but_no_test_image(copy: Project) -> None:
+    before = sum(tag == "img" for tag, _ in Page(copy.page).elements)
+    plant_suspects(copy, 9)
+    page = Page(copy.report())
+    assert page.row("Nearly the same picture on two sides of the split", 2) == ["9"]
+    assert page.row("Equal pixels on two sides of the split", 2) == ["0"]
+    assert "training and validation: 4 bits, correlation 0.997; different patients" in page.text
+    assert page.text.count("Test image: not shown") == 5
+    assert "names all images and 3 more pairs" in " ".join(page.text.split())
+    assert sum(tag == "img" for tag, _ in page.elements) == before + 7  # one pair, and five sides of training
+    table = read_table(copy.root / "data" / "manifest.csv")
+    assert [name for name in table["image_id"] if name in copy.page] == []
+
+
+def test_an_audit_of_other_tables_is_refused(copy: Project) -> None:
+    path = copy.root / "reports" / "data" / "audit.json"
+    write_json(path, read_json(path) | {"splits_sha256": "0" * 64})
+    with pytest.raises(UserError, match=r"audit\.json and the processed images do not belong to the same run"):
+        copy.report()
+
+
+def test_suspicious_films_in_use_are_counted(copy: Project) -> None:
+    path = copy.root / "reports" / "data" / "ingest.json"
+    reasons = {"inverted": {"count": 2, "example": "r = 0.61"}, "colour": {"count": 1, "example": "channels differ"}}
+    write_json(path, read_json(path) | {"suspicious": 2, "suspicious_reasons": reasons})
+    text = Page(copy.report()).text
+    assert "2 of the images in use look suspicious" in text
+    assert "seems to be inverted: white air, black bones (such as: r = 0.61)" in text
 
 
 def test_changed_image_is_refused(copy: Project) -> None:
@@ -443,14 +503,17 @@ def test_protocol_in_words() -> None:
 
 
 def test_only_the_most_frequent_reasons_are_listed() -> None:
-    reasons = {f"reason {k:02d}": 1 + (k == 19) for k in range(20)}
+    reasons = {f"code-{k:02d}": {"count": 1 + (k == 19), "example": "why"} for k in range(20)}
     counts = {"images": 5, "quarantined": 21, "quarantine_reasons": reasons, "left_out": {}, "patients": 3}
+    counts |= {"suspicious": 3, "suspicious_reasons": {"inverted": {"count": 3, "example": "r = 0.5"}}}
     part = {"images": 1, "patients": 1}
-    flow = inclusion(counts, {"left_out": 2, "train": part, "val": part, "test": part})
-    assert flow["quarantined"][0] == ("reason 19", 2)
+    unused = {"in none of the source's lists": 2}
+    flow = inclusion(counts, {"left_out_reasons": unused, "train": part, "val": part, "test": part})
+    assert flow["quarantined"][0] == ("code-19 (such as: why)", 2)
     assert flow["quarantined"][-1] == ("other reasons", 8)
     assert sum(count for _, count in flow["quarantined"]) == 21
-    assert flow["unused"][0][1] == 2
+    assert flow["unused"] == [("in none of the source's lists", 2)]
+    assert flow["suspicious"] == [("seems to be inverted: white air, black bones (such as: r = 0.5)", 3)]
 
 
 @given(
@@ -506,3 +569,12 @@ def test_chart_leaves_a_gap_where_nothing_is_known_and_takes_one_epoch() -> None
     assert chart["lines"][1]["end"] is None
     assert chart["best"] == pytest.approx((chart["box"][0] + chart["box"][2]) / 2)
     assert len(line_chart([1], {"train": [0.5]}, 1)["x_ticks"]) == 1
+
+
+def test_page_says_when_mirror_images_were_averaged(copy: Project) -> None:
+    sentence = "mean over the image and its mirror"
+    assert sentence not in copy.page
+    path = copy.root / "reports" / "metrics.json"
+    write_json(path, read_json(path) | {"flip": True})
+    copy.report()
+    assert sentence in copy.page

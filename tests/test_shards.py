@@ -1,5 +1,6 @@
 """The shards: TensorFlow's own reader reads them, and damage does not go unseen."""
 
+import hashlib
 import struct
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.files import sha256_file, write_json
+from pipeline.files import read_json, sha256_file, write_json
 from pipeline.shards import HEADER, INDEX, META, open_processed, write_index, write_shard
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 32, 32), dtype=np.uint8)
@@ -31,14 +32,16 @@ def folder(tmp_path: Path) -> Path:
     table = table.assign(
         sex="", age=None, followup=0, width=9, height=9, sha256="ab", Mass=[1, 0, None, 0, 1], Hernia=0
     )
-    write_index(out / INDEX, table)
-    write_json(out / META, {"size": 32, "findings": ["Mass", "Hernia"], "shards": shards})
+    index_sha256 = write_index(out / INDEX, table)
+    meta = {"size": 32, "findings": ["Mass", "Hernia"], "shards": shards, "index_sha256": index_sha256}
+    write_json(out / META, meta)
     return out
 
 
 def test_the_framing_is_tensorflow_s_byte_by_byte(tmp_path: Path) -> None:
     """Worked out from core/lib/io/record_writer.h and core/lib/hash/crc32c.h, independently of the writer."""
-    write_shard(tmp_path / "a.tfrecord", [(7, IMAGES[0]), (8, IMAGES[1])])
+    sha256 = write_shard(tmp_path / "a.tfrecord", [(7, IMAGES[0]), (8, IMAGES[1])])
+    assert sha256 == hashlib.sha256((tmp_path / "a.tfrecord").read_bytes()).hexdigest()
     expected = b""
     for row, image in ((7, IMAGES[0]), (8, IMAGES[1])):
         data = struct.pack("<I", row) + image.tobytes()
@@ -98,12 +101,21 @@ def test_an_unfinished_folder_is_named(folder: Path, tmp_path: Path) -> None:
             open_processed(path)
 
 
-def test_an_index_that_is_missing_or_damaged_is_one_line(folder: Path) -> None:
-    (folder / INDEX).write_text("row,split,age,followup,width,height\nx,train,,,,\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"index\.csv"):
-        open_processed(folder)
-    (folder / INDEX).unlink()
-    with pytest.raises(UserError, match=r"index\.csv"):
+@pytest.mark.parametrize("damage", ["label", "gone", "unrecorded"])
+def test_an_index_that_is_missing_or_differs_is_named(folder: Path, damage: str) -> None:
+    """A label that changed would otherwise be trained on."""
+    path = folder / INDEX
+    text = path.read_text(encoding="utf-8")
+    if damage == "label":
+        path.write_text(text.replace(",1.0,0\n", ",0.0,0\n", 1), encoding="utf-8")
+        assert path.read_text(encoding="utf-8") != text
+    elif damage == "gone":
+        path.unlink()
+    else:
+        meta = read_json(folder / META)
+        del meta["index_sha256"]
+        write_json(folder / META, meta)
+    with pytest.raises(UserError, match=r"index\.csv is missing or differs from its checksum.*dvc repro"):
         open_processed(folder)
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from nih_table import IMAGES, PATIENTS, POSITIVES, nih_table
 
 from pipeline import split as stage
-from pipeline.audit import find_leaks, require_no_leak
 from pipeline.errors import UserError
+from pipeline.leaks import find_leaks, require_no_leak
 from pipeline.manifest import COLUMNS, SPLITS, read_manifest, read_splits, write_manifest
 from pipeline.params import SplitParams
 from pipeline.split import describe_split, group_patients, split, split_images
@@ -245,6 +245,12 @@ def test_images_in_no_official_list_are_left_out(official: pd.DataFrame) -> None
     official.loc[official["patient_id"] == "020", "official_split"] = ""
     splits = split_images(official, SplitParams(protocol="official"))
     assert "020" not in set(splits["patient_id"])
+    out = official[~official["image_id"].isin(splits["image_id"])]
+    unlisted = int((out["patient_id"] == "020").sum())
+    assert describe_split(official, splits, "official")["left_out_reasons"] == {
+        "the patient, or the same picture, is also in the given test set": len(out) - unlisted,
+        "in none of the source's lists": unlisted,
+    }
 
 
 def test_the_audit_finds_a_planted_patient_and_a_planted_picture() -> None:

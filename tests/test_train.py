@@ -1,5 +1,6 @@
 """Training: the best epoch is a file, a failure leaves none, and evaluation takes only what belongs together."""
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -15,7 +16,8 @@ from pipeline.errors import UserError
 from pipeline.evaluate import evaluate
 from pipeline.metrics import macro_auroc
 from pipeline.params import Params, as_dict, load_params, parse_params, write_yaml
-from pipeline.shards import INDEX, open_processed
+from pipeline.precision import resolve_precision
+from pipeline.shards import INDEX, META, open_processed, write_index
 from pipeline.train import require_defined_auc, train
 
 
@@ -40,6 +42,13 @@ def trained(coded_images, tmp_path_factory):
         patch.chdir(folder)
         train(coded_images, folder / "models", params)
     return folder / "models", params
+
+
+def test_precision_auto_is_recorded_as_what_it_stood_for(monkeypatch):
+    for flags, expected in (({"avx512_bf16"}, "mixed_bfloat16"), ({"avx512f"}, "float32")):
+        monkeypatch.setattr("pipeline.precision.cpu_flags", lambda found=flags: found)
+        params = parse_params({"train": {"precision": "auto"}}, "the test")
+        assert resolve_precision(params).train.precision == expected
 
 
 def test_the_kept_model_is_that_of_the_best_epoch(trained, coded_images):
@@ -74,6 +83,21 @@ def test_predictions_are_of_the_images_that_they_name(trained, coded_images, tmp
     images = _images(coded_images, table["image_id"].tolist())
     expected = load_model(models / "model.keras").predict(images, verbose=0)
     np.testing.assert_allclose(table[[f"p_Bit{bit}" for bit in range(6)]], expected, atol=1e-6)
+
+
+def test_with_flip_the_score_is_the_mean_over_the_image_and_its_mirror(trained, coded_images, tmp_path, monkeypatch):
+    from pipeline.model import load_model
+
+    models, params = trained
+    monkeypatch.chdir(tmp_path)
+    both = dataclasses.replace(params, evaluate=dataclasses.replace(params.evaluate, flip=True))
+    evaluate(models / "model.keras", coded_images, tmp_path, both)
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    images = _images(coded_images, table["image_id"].tolist())
+    model = load_model(models / "model.keras")
+    expected = (model.predict(images, verbose=0) + model.predict(images[:, :, ::-1], verbose=0)) / 2
+    np.testing.assert_allclose(table[[f"p_Bit{bit}" for bit in range(6)]], expected, atol=1e-6)
+    assert json.loads((tmp_path / "metrics.json").read_text())["flip"] is True
 
 
 def _images(folder, rows):
@@ -115,7 +139,8 @@ def test_validation_without_a_defined_auc_is_refused_before_training(coded_image
     folder = shutil.copytree(coded_images, tmp_path / "one class")
     table = pd.read_csv(folder / INDEX, dtype=str)
     table.loc[table["split"] == "val", [f"Bit{bit}" for bit in range(6)]] = "0"
-    table.to_csv(folder / INDEX, index=False)
+    meta = json.loads((folder / META).read_text())
+    (folder / META).write_text(json.dumps(meta | {"index_sha256": write_index(folder / INDEX, table)}))
     with pytest.raises(UserError, match="validation AUC is undefined: none of Bit0, Bit1"):
         require_defined_auc(open_processed(folder))
 

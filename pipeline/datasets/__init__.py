@@ -1,17 +1,16 @@
 """One module per data set: from its folder to rows of the manifest. No later stage knows which set it was."""
 
+import dataclasses
 import importlib
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 
-from pipeline.errors import UserError
+from pipeline.datasets.boxes import no_boxes
 from pipeline.params import DatasetParams
 from pipeline.quarantine import Refused, Suspicious
-
-_JUNK_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
 @dataclass
@@ -28,9 +27,13 @@ class Catalogue:
     suspicious : list of Suspicious
         Rows that stay in and that somebody should look at.
     left_out : Counter
-        Junk and second copies that are part of the archive as published: reason to number of files.
+        Junk, second copies and films that nobody labelled, all part of the archive as published: reason to number
+        of files.
     notes : Counter
-        Values replaced by "unknown": reason to number of rows.
+        Values replaced by "unknown", and what must be known of the labels: reason to number of rows.
+    boxes : DataFrame
+        `image_id, finding, x, y, width, height`: where a reader saw the finding; floats, pixels of the file as
+        published, origin top left. Possibly empty; only images in `rows`; one row per reader and place.
     """
 
     rows: pd.DataFrame
@@ -38,32 +41,33 @@ class Catalogue:
     suspicious: list[Suspicious] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
+    boxes: pd.DataFrame = field(default_factory=no_boxes)
+
+
+def module_of(adapter: str) -> str:
+    """Return the module that reads a set: `rsna-pneumonia` is read by `pipeline.datasets.rsna_pneumonia`."""
+    return f"pipeline.datasets.{adapter.replace('-', '_')}"
 
 
 def read_catalogue(raw: Path, params: DatasetParams) -> Catalogue:
-    """Let the adapter `pipeline.datasets.<adapter>` read the folder.
+    """Let the adapter that `params` names read the folder, and keep the views that `params` asks for.
 
     Raises
     ------
     UserError
         If the folder does not have the layout that the adapter knows.
     """
-    module = importlib.import_module(f"pipeline.datasets.{params.adapter}")
+    module = importlib.import_module(module_of(params.adapter))
     catalogue: Catalogue = module.read(raw, params)
-    return catalogue
+    return catalogue if params.views == "all" else _frontal(catalogue)
 
 
-def list_files(raw: Path, left_out: Counter[str]) -> list[PurePosixPath]:
-    """List the files below `raw`, sorted, relative; operating systems' junk is counted in `left_out` instead."""
-    files = []
-    for path in sorted(raw.rglob("*")):
-        relative = PurePosixPath(path.relative_to(raw).as_posix())
-        if not path.is_file():
-            continue
-        if not str(relative).isprintable():  # no UTF-8 (a name in GBK), or control characters: no table can hold it
-            raise UserError(f"{raw}: the name {str(relative)!a} is not printable UTF-8; rename that file")
-        if relative.name in _JUNK_NAMES or relative.name.startswith("._") or "__MACOSX" in relative.parts:
-            left_out["junk of the operating system"] += 1
-        else:
-            files.append(relative)
-    return files
+def _frontal(catalogue: Catalogue) -> Catalogue:
+    """Leave out the films known to be lateral; an unknown view stays."""
+    lateral = catalogue.rows["view"] == "L"
+    if not lateral.any():
+        return catalogue
+    rows = catalogue.rows[~lateral].reset_index(drop=True)
+    left_out = catalogue.left_out + Counter({"lateral film (dataset.views is frontal)": int(lateral.sum())})
+    boxes = catalogue.boxes[catalogue.boxes["image_id"].isin(set(rows["image_id"]))].reset_index(drop=True)
+    return dataclasses.replace(catalogue, rows=rows, left_out=left_out, boxes=boxes)

@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from pipeline.datasets import Catalogue, list_files
+from pipeline.datasets import Catalogue
+from pipeline.datasets.tables import complete
+from pipeline.datasets.tree import list_files
 from pipeline.errors import UserError
-from pipeline.manifest import NUMBERS
 from pipeline.params import DatasetParams
 from pipeline.quarantine import Reason, Refused
 
@@ -29,12 +30,12 @@ def read(raw: Path, _params: DatasetParams) -> Catalogue:
     Raises
     ------
     UserError
-        If the folders are not there.
+        If the folders are not there, or stand there twice side by side.
     """
     left_out: Counter[str] = Counter()
     files = list_files(raw, left_out)
     root = _root(raw, files)
-    rows: list[dict[str, object]] = []
+    rows: list[tuple[str, str, str, str, int]] = []
     refused: list[Refused] = []
     known: set[str] = set()
     for file in files:
@@ -42,44 +43,33 @@ def read(raw: Path, _params: DatasetParams) -> Catalogue:
         if split is None:
             left_out["outside the three folders, such as the archive's second copy of itself"] += 1
         elif label is None or file.suffix.lower() not in _SUFFIXES:
-            refused.append(
-                Refused(str(file), Reason.IMAGE_WITHOUT_LABEL, "not an image in a folder NORMAL or PNEUMONIA")
-            )
+            reason = "not an image in a folder NORMAL or PNEUMONIA"
+            refused.append(Refused(str(file), Reason.IMAGE_WITHOUT_LABEL, reason))
         elif not (match := _PATIENT.match(name)):
-            refused.append(
-                Refused(
-                    str(file), Reason.NO_PATIENT, "its name does not say the patient (person1_virus_6, IM-0001-0001 do)"
-                )
-            )
+            reason = "its name does not say the patient (person1_virus_6, IM-0001-0001 do)"
+            refused.append(Refused(str(file), Reason.NO_PATIENT, reason))
+        elif (image_id := f"{split}/{label}/{file.stem}") in known:
+            reason = "a second file of the same name with another suffix"
+            refused.append(Refused(str(file), Reason.CONFLICTING_NAME, reason))
         else:
-            patient = match[1] or match[2]
-            image_id = f"{split}/{label}/{file.stem}"
-            if image_id in known:
-                refused.append(
-                    Refused(str(file), Reason.CONFLICTING_NAME, "a second file of the same name with another suffix")
-                )
-                continue
             known.add(image_id)
-            rows.append(
-                {
-                    "image_id": image_id,
-                    "path": str(file),
-                    "patient_id": patient,
-                    "official_split": split,
-                    "Pneumonia": _LABELS[label],
-                }
-            )
+            rows.append((image_id, str(file), match[1] or match[2], split, _LABELS[label]))
     return Catalogue(_table(rows), refused, left_out=left_out)
 
 
 def _root(raw: Path, files: list[PurePosixPath]) -> PurePosixPath:
-    """Find the shallowest folder that holds train/NORMAL and test/NORMAL; the second copy lies deeper."""
+    """Find the shallowest folder that holds train/NORMAL and test/NORMAL; the archive's second copy lies deeper."""
     folders = {file.parent for file in files}
     roots = [folder.parent.parent for folder in folders if folder.parts[-2:] == ("train", "NORMAL")]
     roots = [root for root in roots if root / "test" / "NORMAL" in folders]
+    roots.sort(key=lambda root: (len(root.parts), str(root)))
     if not roots:
         raise UserError(f"{raw}: no folders train/NORMAL and test/NORMAL; is it the chest-xray-pneumonia archive?")
-    return min(roots, key=lambda root: (len(root.parts), str(root)))
+    # Deeper inside the first is the copy that the archive brings along; beside it, nobody can say which is meant.
+    beside = sorted(str(root) for root in roots[1:] if not root.is_relative_to(roots[0]))
+    if beside:
+        raise UserError(f"{raw}: the set lies there twice, in {roots[0]} and in {beside[0]}; remove one of them")
+    return roots[0]
 
 
 def _place(file: PurePosixPath, root: PurePosixPath) -> tuple[str | None, str | None, str]:
@@ -93,10 +83,7 @@ def _place(file: PurePosixPath, root: PurePosixPath) -> tuple[str | None, str | 
     return parts[0], label, file.name
 
 
-def _table(rows: list[dict[str, object]]) -> pd.DataFrame:
+def _table(rows: list[tuple[str, str, str, str, int]]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["image_id", "path", "patient_id", "official_split", "Pneumonia"])
     # Kermany 2018, "Images from children": anterior-posterior films of children of one to five years.
-    table = table.assign(view="AP", sex="")
-    for name in NUMBERS:
-        table[name] = float("nan")
-    return table.astype({"Pneumonia": "Int8"})
+    return complete(table.assign(view="AP"), ["Pneumonia"])
