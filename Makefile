@@ -1,12 +1,12 @@
 # Every habit of the project. Bare `make` lists the targets; nothing is assumed but make, a shell and Python.
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint repro report ui doctor clean
+.PHONY: help setup train test lint repro report ui bench doctor clean
 
 PYTHON ?= python3
 # The extras last installed stay, so that `make train` after `make setup EXTRAS=gpu` keeps the GPU's packages.
 EXTRAS ?= $(shell cat .venv/.extras 2>/dev/null)
 UV_VERSION := 0.13.8
-export PRESET ARCHIVE
+export PRESET ARCHIVE FOLDER PEERS
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUTF8 := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -39,6 +39,9 @@ report: setup ## write the HTML report, running first what it needs
 
 ui: setup ## MLflow's pages on http://127.0.0.1:5000
 	@mlflow server --backend-store-uri sqlite:///mlflow.db --default-artifact-root mlruns --host 127.0.0.1 --port 5000
+
+bench: setup ## how fast preprocess is (FOLDER=images, PEERS=python with benchmarks/requirements.txt)
+	@python benchmarks/preprocess.py "$${FOLDER:-data/raw}" $${PEERS:+--peers "$$PEERS"}
 
 doctor: setup ## look at the machine: what works, what is missing
 	@cxr doctor

@@ -1,7 +1,7 @@
 """Small things that many tests draw and write; the real archives, where they are at hand."""
 
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,8 @@ import pytest
 from coded import write_coded
 from hypothesis import settings
 from PIL import Image
+
+from pipeline.progress import set_quiet
 
 # No test may fail because the machine is slow.
 settings.register_profile("project", deadline=None)
@@ -23,6 +25,13 @@ NIH_HEADER = (
 
 DrawPng = Callable[..., Path]
 WriteNih = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def not_quiet() -> Iterator[None]:
+    """Undo `-q` of commands that a test ran in this process."""
+    yield
+    set_quiet(False)
 
 
 @pytest.fixture(scope="session")
