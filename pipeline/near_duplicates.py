@@ -57,15 +57,20 @@ def pairs_within(left: Hashes, right: Hashes, distance: int) -> tuple[Places, Pl
             near &= i < j if within else True
             found.append(i[near] * len(right) + j[near])
             total += len(found[-1])
-            if total > _BANDS * _MOST_PAIRS:
-                raise UserError(
-                    f"more than {_MOST_PAIRS:,} pairs of images have perceptual hashes within audit.distance "
-                    f"{distance}; set it lower, and look whether the column phash holds what `cxr ingest` wrote"
-                )
+            _require_few(total, _BANDS * _MOST_PAIRS, distance)  # a pair may be found once in each band
     places = np.sort(np.concatenate([np.zeros(0, np.int64), *found]))  # ten times as fast as np.unique
     places = places[np.diff(places, prepend=-1) > 0]  # a pair that is near in several bands was found several times
+    _require_few(len(places), _MOST_PAIRS, distance)
     i, j = np.divmod(places, max(1, len(right)))
     return i, j, np.bitwise_count(left[i] ^ right[j])
+
+
+def _require_few(count: int, most: int, distance: int) -> None:
+    if count > most:
+        raise UserError(
+            f"more than {_MOST_PAIRS:,} pairs of images have perceptual hashes within audit.distance "
+            f"{distance}; set it lower, and look whether the column phash holds what `cxr ingest` wrote"
+        )
 
 
 def _radii(left: Hashes, right: Hashes, distance: int) -> list[int]:

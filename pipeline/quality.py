@@ -22,6 +22,8 @@ MARGIN = 0.1
 LEAST_FIT = 0.3
 """Correlation with the pattern from which on another position is believed; what fits nothing is no turned film."""
 
+_PART = 1 << 20  # pixels counted at a time: bincount makes eight bytes of each
+
 Notes = tuple[tuple[Reason, str], ...]
 
 
@@ -42,7 +44,9 @@ def suspicions(image: Pictures) -> Notes:
 
 
 def _exposure(image: Pictures) -> Notes:
-    counts = np.bincount(image.ravel(), minlength=256)
+    flat = image.ravel()
+    parts = [np.bincount(flat[start : start + _PART], minlength=256) for start in range(0, flat.size, _PART)]
+    counts = np.sum(parts, axis=0)
     share = np.cumsum(counts) / image.size
     mean = float(counts @ np.arange(256)) / image.size
     low, high = int(np.searchsorted(share, 0.01)), int(np.searchsorted(share, 0.99))

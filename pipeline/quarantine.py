@@ -1,5 +1,6 @@
 """What is kept out of the manifest, or stays in and looks wrong: reason codes and the table of them."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -126,4 +127,4 @@ def _anonymous(entry: Refused | Suspicious) -> str:
     reason = entry.reason
     for word in (entry.path, name.name, name.stem):
         reason = reason.replace(word, "…") if len(word) > 2 else reason
-    return reason
+    return re.sub(r"\S*/\S*", "…", reason)  # a folder may be called after a patient

@@ -107,7 +107,7 @@ def read_thumbnails(path: Path) -> Thumbnails:
         return Thumbnails(np.zeros(0, _RECORD))
     try:
         records = np.lib.format.open_memmap(path, mode="r")  # no pickle, no archive, nothing larger than the file
-    except (OSError, ValueError):
+    except Exception:  # NumPy parses the header as Python, and lets out whatever that raises
         records = None
     if records is None or records.dtype != _RECORD or records.ndim != 1:
         raise UserError(f"{path} is not a file of thumbnails of `cxr ingest`; remove it or run `cxr ingest` again")

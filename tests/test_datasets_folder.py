@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.datasets import Catalogue, folder, pneumonia, read_catalogue
 from pipeline.datasets.patients import patients_in
+from pipeline.datasets.tables import read_labels
 from pipeline.errors import UserError
 from pipeline.params import DatasetParams, parse_params
 
@@ -292,3 +293,96 @@ def test_the_real_pneumonia_archive_as_a_folder_through_links(tmp_path: Path, pn
     own = own.sort_values("path").reset_index(drop=True)
     for name in ("patient_id", "official_split", "Pneumonia"):  # two adapters, one truth
         assert ours[name].tolist() == own[name].tolist()
+
+
+@pytest.mark.parametrize("name", ["path", "image_id", "patient_id", "split"])
+def test_patients_may_stand_in_a_column_of_any_name(tmp_path: Path, draw_png: DrawPng, name: str) -> None:
+    lines = [f"image,{name},Mass", "a.png,train,1", "b.png,train,0"]
+    raw = table(tmp_path, draw_png, lines)
+    assert read(raw, table="labels.csv", patient_column=name).rows["patient_id"].tolist() == ["train", "train"]
+
+
+def test_a_stray_cell_is_named_and_no_finding_is_none(
+    tmp_path: Path, draw_png: DrawPng, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["image,patient,Mass,Edema,No Finding", "a.png,1,1,-1,0", "b.png,2,0,1,1", "c.png,3,0,1,1"]
+    raw = table(tmp_path, draw_png, lines, ["a.png", "b.png", "c.png"])
+    assert "Mass" in read(raw, table="labels.csv").rows.columns
+    assert not {"Edema", "No_Finding", "No Finding"} & set(read(raw, table="labels.csv").rows.columns)
+    err = capsys.readouterr().err
+    assert "column 'Edema' is not taken for a finding: 1 of 3 cells, first in line 2, hold no 1, 0 or nothing" in err
+    assert "column 'No Finding' is not taken for a finding: it means that nothing was found" in err
+
+
+def test_the_warning_of_a_stray_cell_does_not_quote_it(
+    tmp_path: Path, draw_png: DrawPng, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["image,patient,Mass,remark,hospital", "a.png,1,1,,St Mary", "b.png,2,0,,St Mary", "c.png,3,0,Jane Doe,7"]
+    read(table(tmp_path, draw_png, lines, ["a.png", "b.png", "c.png"]), table="labels.csv")
+    err = capsys.readouterr().err
+    assert "'remark'" in err
+    assert "Doe" not in err
+    assert "hospital" not in err  # most of its cells are no labels
+
+
+def test_words_that_mean_nothing_here_are_counted(tmp_path: Path, draw_png: DrawPng) -> None:
+    lines = ["image,patient,view,sex,Mass", "a.png,1,Lateral left,W,1", "b.png,2,LAT.,F,0"]
+    lines += ["c.png,3,oblique,,1", "d.png,4,latissimus,M,0"]
+    raw = table(tmp_path, draw_png, lines, ["a.png", "b.png", "c.png", "d.png"])
+    catalogue = read(raw, table="labels.csv", views="all")
+    assert catalogue.rows["view"].tolist() == ["L", "L", "", ""]
+    assert catalogue.rows["sex"].tolist() == ["", "F", "", "M"]
+    assert catalogue.notes["view position of another word: unknown"] == 2
+    assert catalogue.notes["sex of another word: unknown"] == 1
+
+
+@pytest.mark.parametrize(
+    ("folders", "taken"),
+    [
+        (["study"], ["study/images/1.png"]),
+        (["study", "other"], ["study/images/1.png"]),
+        ([".", "other"], ["images/1.png"]),
+        ([".", "study"], []),
+    ],
+)
+def test_a_table_in_a_subfolder_means_a_file_beside_it_or_below_the_raw_folder(
+    tmp_path: Path, draw_png: DrawPng, folders: list[str], taken: list[str]
+) -> None:
+    for seed, name in enumerate(folders):
+        draw_png(tmp_path / name / "images" / "1.png", seed)
+    (tmp_path / "study").mkdir(exist_ok=True)
+    (tmp_path / "study" / "labels.csv").write_text("image,patient,Mass\nimages/1.png,1,1\n", encoding="utf-8")
+    catalogue = read(tmp_path, table="study/labels.csv")
+    assert catalogue.rows["path"].tolist() == taken
+    assert ("line 2 of the label table may mean 2 files" in [item.reason for item in catalogue.refused]) != bool(taken)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_repeated_column_is_refused_whatever_ends_the_lines(tmp_path: Path, draw_png: DrawPng, end: str) -> None:
+    raw = table(tmp_path, draw_png, ["image,patient,Mass"])
+    lines = ["image,patient,Mass,Mass", "a.png,1,1,0", ""]
+    (raw / "labels.csv").write_bytes(end.join(lines).encode())
+    with pytest.raises(UserError, match="'Mass' stands twice in the header"):
+        read(raw, table="labels.csv")
+
+
+def test_a_long_table_whose_lines_end_with_cr_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes(b"image,patient,Mass\r" + "胸片,1,1\r".encode() * 150_000)
+    assert path.stat().st_size > 2**20
+    assert len(read_labels(path, ["image"])) == 150_000
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r"])
+def test_limits_hold_whatever_ends_the_lines(tmp_path: Path, end: bytes) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes(b",".join(b"f%d" % number for number in range(1001)) + end + b"1" + end)
+    with pytest.raises(UserError, match="more than 1000 columns"):
+        read_labels(path, [])
+    path.write_bytes(b"x" * 200_000 + b"," * 2000 + end)  # a name longer than Python's csv reads
+    with pytest.raises(UserError, match="the header is not that of a CSV table"):
+        read_labels(path, [])
+    with path.open("r+b") as handle:
+        handle.truncate(300 << 20)
+    with pytest.raises(UserError, match="has 300 MiB"):
+        read_labels(path, [])

@@ -182,8 +182,9 @@ def test_the_largest_follow_up_number_is_kept(tmp_path: Path, write_nih: WriteNi
 
 
 def test_other_words_for_view_and_sex_are_unknown(tmp_path: Path, write_nih: WriteNih) -> None:
-    row = one_row(nih.read(write_nih(tmp_path, [ONE.replace(",M,PA,", ",O,LL,")]), DatasetParams()))
-    assert (row["sex"], row["view"]) == ("", "")
+    catalogue = nih.read(write_nih(tmp_path, [ONE.replace(",M,PA,", ",O,oblique,"), TWO]), DatasetParams())
+    assert catalogue.rows[["sex", "view"]].to_numpy().tolist() == [["", ""], ["F", "AP"]]
+    assert catalogue.notes == {"sex of another word: unknown": 1, "view position of another word: unknown": 1}
 
 
 def test_findings_are_taken_with_spaces_and_refused_when_unknown(tmp_path: Path, write_nih: WriteNih) -> None:
@@ -370,3 +371,20 @@ def test_the_published_boxes(tmp_path: Path, shared_data: Path, write_nih: Write
     found = {tuple(row) for row in catalogue.boxes.itertuples(index=False)}
     assert found == {(name, finding, *map(float, place[:4])) for name, finding, *place in published}
     assert not catalogue.notes
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Patient Gender", "Patient Sex"),
+        ("OriginalImageWidth", "OriginalImage[Width"),
+        ("OriginalImageHeight", "Height]"),
+    ],
+)
+def test_a_table_with_both_names_of_a_column_is_one_line(
+    tmp_path: Path, write_nih: WriteNih, names: tuple[str, str]
+) -> None:
+    header = f"Image Index,Finding Labels,Patient ID,{','.join(names)}\n"
+    raw = write_nih(tmp_path, ["00000001_000.png,Mass,1,1,1"], header=header)
+    with pytest.raises(UserError, match=f"two columns mean '{names[0]}'"):
+        nih.read(raw, DatasetParams())

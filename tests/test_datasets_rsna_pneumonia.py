@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from catalogues import check_catalogue, codes, labels
 from dicom_film import write_dicom
+from pydicom.config import disable_value_validation
 
 from pipeline.datasets import Catalogue, rsna_pneumonia
+from pipeline.decoders.dicom import Facts, read_facts
 from pipeline.errors import UserError
 from pipeline.ingest import ingest
 from pipeline.manifest import read_manifest
@@ -65,9 +67,24 @@ def test_one_row_an_image_and_one_box_a_row(tmp_path: Path, capsys: pytest.Captu
     assert "Doe" not in err
 
 
-@pytest.mark.parametrize(("age", "years"), [("155Y", None), ("", None), ("148Y", None), ("006M", 0.5), ("095Y", 95)])
+@pytest.mark.parametrize(
+    ("age", "years"),
+    [
+        ("155Y", None),
+        ("155", None),
+        ("", None),
+        ("148Y", None),
+        ("006M", 0.5),
+        ("095Y", 95),
+        ("62", 62),
+        ("7", 7),
+        ("000Y", 0),
+    ],
+)
 def test_ages_of_the_header(tmp_path: Path, age: str, years: float | None) -> None:
-    catalogue = read(tree(tmp_path, ROWS[:1], PatientAge=age))
+    with disable_value_validation():  # DICOM wants a unit, which RSNA's files lack
+        raw = tree(tmp_path, ROWS[:1], PatientAge=age)
+    catalogue = read(raw)
     found = catalogue.rows["age"].iloc[0]
     assert pd.isna(found) if years is None else found == years
     assert catalogue.notes["age missing or impossible: unknown"] == (years is None)
@@ -205,3 +222,8 @@ def test_dicom_films_reach_the_manifest(tmp_path: Path) -> None:
     assert set(manifest["sex"]) == {"F"}
     assert manifest[["height", "width"]].to_numpy().tolist() == [[72, 80]] * 3
     assert not any(b"Doe" in path.read_bytes() for path in tmp_path.glob("*.*") if path.is_file())
+
+
+def test_the_facts_of_a_real_film(shared_data: Path) -> None:
+    # Its header says PatientAge 62, without the unit that DICOM asks for.
+    assert read_facts(shared_data / "dicom" / "rsna_monochrome2.dcm") == Facts("PA", "M", 62.0)

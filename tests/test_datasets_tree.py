@@ -8,9 +8,10 @@ import pytest
 from conftest import DrawPng, WriteNih
 
 from pipeline.datasets import nih
-from pipeline.datasets.tree import list_files, safe_path, shown
+from pipeline.datasets.tree import by_key, list_files, safe_path, shown
 from pipeline.errors import UserError
 from pipeline.params import DatasetParams
+from pipeline.quarantine import Refused
 
 
 def listed(raw: Path) -> tuple[list[str], Counter[str]]:
@@ -84,6 +85,16 @@ def test_paths_and_texts_of_tables() -> None:
     assert safe_path("胸片/é.png", "t") == PurePosixPath("胸片/é.png")
     assert shown("x" * 120) == "x" * 120
     assert shown("\x1b[31m" + "x" * 500) == "?[31m" + "x" * 114 + "…"
+
+
+def test_no_reason_names_another_file(tmp_path: Path, draw_png: DrawPng) -> None:
+    for seed, folder in enumerate(("Doe Jane", "Smith John")):
+        draw_png(tmp_path / folder / "1.png", seed)
+    refused: list[Refused] = []
+    files = [PurePosixPath("Doe Jane/1.png"), PurePosixPath("Smith John/1.png")]
+    assert by_key(tmp_path, files, lambda file: file.name, Counter(), refused) == {}
+    assert {item.path for item in refused} == set(map(str, files))
+    assert not any(name in item.reason for item in refused for name in ("Doe", "Jane", "Smith", "John"))
 
 
 def test_the_record_of_the_download_is_no_file_of_the_data_set(tmp_path: Path) -> None:

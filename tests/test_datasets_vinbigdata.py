@@ -104,6 +104,13 @@ def test_rows_that_make_no_sense_refuse_their_film(tmp_path: Path, bad: str) -> 
     assert catalogue.rows["image_id"].tolist() == [A]
 
 
+def test_films_that_fewer_than_three_read_are_counted(tmp_path: Path) -> None:
+    catalogue = read(
+        tree(tmp_path, [*NORMAL, row(B, "ILD", "R1"), row(B, "ILD", "R1", "1,2,3,4"), row(B, "ILD", "R2")])
+    )
+    assert catalogue.notes["film that fewer than 3 readers read"] == 1
+
+
 def test_a_row_written_twice_counts_once(tmp_path: Path) -> None:
     rows = [row(A, "ILD", "R1"), row(A, "ILD", "R2"), row(A, "ILD", "R1")]
     catalogue = read(tree(tmp_path, rows))

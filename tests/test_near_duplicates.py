@@ -72,6 +72,15 @@ def test_a_flood_of_pairs_is_one_line_and_no_flood_of_memory(monkeypatch: pytest
         pairs_within(same, same, 8)
 
 
+def test_the_limit_counts_each_pair_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_duplicates, "_MOST_PAIRS", 1000)
+    fewer, more = np.zeros(45, np.uint64), np.zeros(46, np.uint64)  # 990 and 1,035 pairs
+    assert len(pairs_within(fewer, fewer, 8)[0]) == 990  # though each is found in all four bands
+    for distance in (0, 8):  # at 0, one band finds each pair once
+        with pytest.raises(UserError, match="more than 1,000 pairs"):
+            pairs_within(more, more, distance)
+
+
 def smooth_noise(seed: int, count: int) -> NDArray[np.uint8]:
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (count, 5, 5)).astype(np.uint8)
@@ -166,7 +175,20 @@ def test_thumbnails_are_found_by_their_pixels_hash(tmp_path: Path) -> None:
     assert not read_thumbnails(tmp_path / "none.npy").find(digests)[1].any()
 
 
-@pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY\x01\x00", b"PK\x03\x04", None])
+def numpy_file(header: bytes) -> bytes:
+    """Return a .npy file (format version 1.0) of this header, which NumPy reads as Python."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(264)
+
+
+REST = b", 'fortran_order': False, 'shape': (%d,)}"
+# TokenError, TypeError, RecursionError, MemoryError, ValueError, OverflowError and IndexError.
+HEADERS = [b"{'descr': (", b"{1: 2, 'a': 3}", b"1+" * 4000 + b"1", b"-" * 9000 + b"1", b"{'descr': '|u1'" + REST % -1,
+           b"{'descr': '|u1'" + REST % 10**30, b"{'descr': ()" + REST % 1]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"text", b"\x93NUMPY\x01\x00", b"PK\x03\x04", None, *map(numpy_file, HEADERS)]
+)
 def test_a_file_that_holds_no_thumbnails_is_one_line(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "t.npy"
     if content is None:

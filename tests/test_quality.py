@@ -1,5 +1,6 @@
 """Suspicions: what real films look like, what spoilt ones look like, and arithmetic by hand."""
 
+import tracemalloc
 from pathlib import Path
 from typing import get_args
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from pipeline import quality
 from pipeline.images import Image, read_image
 from pipeline.params import Suspicion
 from pipeline.quality import BRIGHT, CONTRAST, DARK, position_fits, suspicions
@@ -78,6 +80,20 @@ def test_single_pixels_do_not_hide_a_flat_film() -> None:
     assert codes(image) == [Reason.LOW_CONTRAST]
 
 
+def test_a_large_film_is_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = np.tile(halves(0, 98), (50, 51))  # 10 million pixels, no whole number of parts
+    tracemalloc.start()
+    try:
+        found = suspicions(large)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * large.size  # eight bytes of each pixel were 84 MB
+    monkeypatch.setattr(quality, "_PART", large.size)
+    assert found == suspicions(large)
+    assert [code for code, _ in found] == [Reason.TOO_DARK]
+
+
 @given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)))
 def test_any_image_gets_an_answer(image: Image) -> None:
     found = codes(image)
@@ -109,6 +125,11 @@ def test_counts_by_code_name_no_file() -> None:
         "colour": {"count": 1, "example": "channels differ"},
     }
     assert list(count_by_code(entries)) == ["truncated", "colour"]
+
+
+def test_an_example_names_no_folder_either() -> None:
+    entry = Refused("Doe_Jane/1.png", Reason.CONFLICTING_NAME, "may mean Doe_Jane/1.png or Smith_John/1.png")
+    assert count_by_code([entry])["conflicting-name"]["example"] == "may mean … or …"
 
 
 def test_the_real_films(nih_sample: Path) -> None:

@@ -96,14 +96,15 @@ def _rows(
     policies: dict[str, str],
     notes: Counter[str],
 ) -> pd.DataFrame:
-    view, says = _views(table, path)
+    view, says = _views(table, path, notes)
+    sex = only(table, "Sex", {word: word for word in ("Female", "Male", "Unknown", "")}, path)
     rows = pd.DataFrame(
         {
             "image_id": places[0],
             "patient_id": places[2],
             "view": view,
             "says": says,
-            "sex": sexes(only(table, "Sex", {word: word for word in ("Female", "Male", "Unknown", "")}, path)),
+            "sex": sexes(sex, notes),
             "age": ages(table["Age"], notes, least=1),  # the three ages of 0 stand for unknown
             "official_split": places[1].map(_SPLITS),
         }
@@ -111,12 +112,12 @@ def _rows(
     return rows.assign(**_labels(table, path, params, policies, notes))
 
 
-def _views(table: pd.DataFrame, path: Path) -> tuple[pd.Series, pd.Series]:
+def _views(table: pd.DataFrame, path: Path, notes: Counter[str]) -> tuple[pd.Series, pd.Series]:
     """Return the view, and what a Frontal row says of its projection if that is a lateral one (LL, RL)."""
     lateral = only(table, "Frontal/Lateral", {"Frontal": False, "Lateral": True}, path).astype("bool")
     projection = only(table, "AP/PA", {word: word for word in ("AP", "PA", "LL", "RL", "")}, path).astype("str")
     against = ~lateral & projection.isin(("LL", "RL"))
-    view = views(projection).mask(lateral, "L").mask(against, "")
+    view = views(projection, notes).mask(lateral, "L").mask(against, "")
     return view, projection.where(against, "")
 
 

@@ -6,18 +6,20 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from pipeline.datasets import Catalogue
-from pipeline.datasets.folder import drop_unknown, finding_names, with_patients
-from pipeline.datasets.tables import ages, complete, one_row_each, only, read_labels, sexes, splits, views
+from pipeline.datasets.folder import NEGATIVE, drop_unknown, finding_names, with_patients
+from pipeline.datasets.tables import ages, complete, one_row_each, only, read_labels, sexes, splits, text_of, views
 from pipeline.datasets.tree import IMAGE_SUFFIXES, safe_path, shown
 from pipeline.errors import UserError
+from pipeline.findings import canonical
 from pipeline.params import DatasetParams
-from pipeline.progress import note
+from pipeline.progress import note, warn
 from pipeline.quarantine import Reason, Refused
 
 KNOWN = ("split", "view", "sex", "age")
 """Columns that are read wherever a table has them."""
 VALUES = {"1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0, "": float("nan")}
 """What a finding's column may hold; nothing is unknown."""
+_STRAY = 0.5  # share of other cells from which on a column is not meant for a finding
 
 
 def read_rows(raw: Path, files: list[PurePosixPath], params: DatasetParams) -> Catalogue:
@@ -30,13 +32,14 @@ def read_rows(raw: Path, files: list[PurePosixPath], params: DatasetParams) -> C
     refused: list[Refused] = []
     notes: Counter[str] = Counter()
     images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-    found = _images(table[params.image_column], images, path, refused)
+    found = _images(table[params.image_column], images, path, params.table, refused)
     findings = _findings(table, path, params)
+    patients = _patients(table, params)[found.notna()]  # before a column of the same name is replaced
     rows = table.assign(path=found)[found.notna()]
     rows["image_id"] = rows["path"]
     one_row_each(rows, "image_id", path)
     labels = {finding: only(rows, name, VALUES, path).astype("float64") for name, finding in findings.items()}
-    rows = rows[["image_id", "path"]].assign(**_facts(rows, path, notes), **_patients(rows, params), **labels)
+    rows = rows[["image_id", "path"]].assign(**_facts(rows, path, notes), **labels)
     named = set(rows["path"])
     refused += [
         Refused(str(file), Reason.IMAGE_WITHOUT_LABEL, "not named in the label table")
@@ -44,6 +47,7 @@ def read_rows(raw: Path, files: list[PurePosixPath], params: DatasetParams) -> C
         if str(file) not in named
     ]
     if params.patient_column:
+        rows["patient_id"] = patients
         rows = drop_unknown(rows, refused, f"nothing in its column {params.patient_column}")
     else:
         rows = with_patients(rows.reset_index(drop=True), params, refused, notes)
@@ -68,6 +72,8 @@ def _findings(table: pd.DataFrame, path: Path, params: DatasetParams) -> dict[st
         taken = {params.image_column, params.patient_column, *KNOWN}
         rest = [name for name in table.columns if name not in taken]
         names = [name for name in rest if table[name].isin(list(VALUES)).all() and table[name].ne("").any()]
+        names = [name for name in names if canonical(name).casefold() not in NEGATIVE]
+        _say_what_is_not_taken(table[[name for name in rest if name not in names]])
     if not names:
         raise UserError(
             f"{path}: no column holds only 1, 0 or nothing; name those of the findings in dataset.finding_columns"
@@ -77,21 +83,37 @@ def _findings(table: pd.DataFrame, path: Path, params: DatasetParams) -> dict[st
     return found
 
 
-def _images(column: pd.Series, images: list[PurePosixPath], path: Path, refused: list[Refused]) -> pd.Series:
+def _say_what_is_not_taken(table: pd.DataFrame) -> None:
+    """Warn of columns that look like those of a finding; no cell is quoted, because it may say who the patient is."""
+    for name in table.columns:
+        odd = ~table[name].isin(list(VALUES))
+        if odd.mean() >= _STRAY or table[name].eq("").all():
+            continue
+        why = "it means that nothing was found"
+        if odd.any():
+            line = int(table.index[odd][0]) + 2
+            why = f"{int(odd.sum())} of {len(table)} cells, first in line {line}, hold no 1, 0 or nothing; mend them"
+        warn(f"column {shown(str(name))!r} is not taken for a finding: {why}, or name it in dataset.finding_columns")
+
+
+def _images(
+    column: pd.Series, images: list[PurePosixPath], path: Path, table: str, refused: list[Refused]
+) -> pd.Series:
     """Return the path of each row's image; a row that means none or several files gets nothing and is refused."""
     ends = _ends(images)
+    beside = "".join(f"{part}/" for part in safe_path(table, "dataset.table").parts[:-1])
     found: list[str | None] = []
     for line, text in enumerate(column, start=2):
         wanted = str(safe_path(text, f"{path}: {column.name} in line {line}"))
         meant = ends.get(wanted, [])
-        exact = [file for file in meant if wanted in (file, _stem(file))]
+        exact = [file for file in meant if {wanted, beside + wanted} & {file, _stem(file)}]
         meant = exact if len(exact) == 1 else meant
         found.append(meant[0] if len(meant) == 1 else None)
         if not meant:
             reason = "named in the label table, but there is no such file"
             refused.append(Refused(shown(text), Reason.LABEL_WITHOUT_IMAGE, reason))
         elif len(meant) > 1:
-            reason = f"line {line} of the label table may mean {meant[0]} or {meant[1]}"
+            reason = f"line {line} of the label table may mean {len(meant)} files"
             refused.append(Refused(shown(text), Reason.CONFLICTING_NAME, reason))
     return pd.Series(found, column.index, dtype="str")
 
@@ -115,9 +137,9 @@ def _stem(file: str) -> str:
 def _facts(rows: pd.DataFrame, path: Path, notes: Counter[str]) -> dict[str, pd.Series]:
     facts: dict[str, pd.Series] = {}
     if "view" in rows.columns:
-        facts["view"] = views(rows["view"])
+        facts["view"] = views(rows["view"], notes)
     if "sex" in rows.columns:
-        facts["sex"] = sexes(rows["sex"])
+        facts["sex"] = sexes(rows["sex"], notes)
     if "age" in rows.columns:
         facts["age"] = pd.Series(ages(rows["age"], notes), rows.index, dtype="float64")
     if "split" in rows.columns:
@@ -125,5 +147,5 @@ def _facts(rows: pd.DataFrame, path: Path, notes: Counter[str]) -> dict[str, pd.
     return facts
 
 
-def _patients(rows: pd.DataFrame, params: DatasetParams) -> dict[str, pd.Series]:
-    return {"patient_id": rows[params.patient_column].str.strip()} if params.patient_column else {}
+def _patients(table: pd.DataFrame, params: DatasetParams) -> pd.Series:
+    return text_of(table, params.patient_column).str.strip()

@@ -27,7 +27,7 @@ def with_facts(rows: pd.DataFrame, raw: Path, notes: Counter[str]) -> pd.DataFra
             found.append(("", "", float("nan")))
     view, sex, age = (list(column) for column in zip(*found, strict=True)) if found else ([], [], [])
     return rows.assign(
-        view=views(pd.Series(view, rows.index, dtype="str")),
-        sex=sexes(pd.Series(sex, rows.index, dtype="str")),
+        view=views(pd.Series(view, rows.index, dtype="str"), notes),
+        sex=sexes(pd.Series(sex, rows.index, dtype="str"), notes),
         age=pd.Series([plausible(years, notes) for years in age], rows.index, dtype="float64"),
     )

@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline.datasets import Catalogue
 from pipeline.datasets.boxes import keep_boxes, no_boxes, numbers, positives
-from pipeline.datasets.tables import ages, complete, one_row_each, only, single_table, text_of, whole
+from pipeline.datasets.tables import ages, complete, one_row_each, only, sexes, single_table, text_of, views, whole
 from pipeline.datasets.tree import attach, by_key, list_files
 from pipeline.errors import UserError
 from pipeline.findings import NIH14, NIH_BOXES, NO_FINDING
@@ -72,13 +72,12 @@ def _label_table(raw: Path, candidates: list[PurePosixPath]) -> pd.DataFrame:
 
 
 def _rows(table: pd.DataFrame, notes: Counter[str]) -> pd.DataFrame:
-    view, sex = text_of(table, "View Position"), text_of(table, "Patient Gender")
     rows = pd.DataFrame(
         {
             "image_id": table["Image Index"],
             "patient_id": table["Patient ID"].str.zfill(8),
-            "view": view.where(view.isin(("PA", "AP")), ""),
-            "sex": sex.where(sex.isin(("F", "M")), ""),
+            "view": views(text_of(table, "View Position"), notes),
+            "sex": sexes(text_of(table, "Patient Gender"), notes),
             "age": ages(text_of(table, "Patient Age"), notes),
             "followup": whole(text_of(table, "Follow-up #"), 0),
             "width": whole(text_of(table, "OriginalImageWidth"), 1),

@@ -47,6 +47,9 @@ def read_labels(path: Path, needed: Sequence[str], renamed: Mapping[str, str] | 
     _check_header(path)
     table = read_table(path)
     table = table.rename(columns=dict(renamed or {}))
+    if table.columns.has_duplicates:
+        twice = shown(str(table.columns[table.columns.duplicated()][0]))
+        raise UserError(f"{path}: two columns mean {twice!r}; remove one")
     if missing := [name for name in needed if name not in table.columns]:
         found = shown(", ".join(table.columns))
         raise UserError(f"{path}: columns {', '.join(missing)} are missing; found {found}")
@@ -58,12 +61,18 @@ def _check_header(path: Path) -> None:
     try:
         size = path.stat().st_size
         with path.open("rb") as handle:
-            line = handle.readline(_MAX_HEADER + 1)
-        names = next(csv.reader([line.decode("utf-8-sig")]), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
+            start = handle.readline(_MAX_HEADER + 1)
+    except OSError:
         return  # `read_table` says what is wrong
     if size > MAX_BYTES:
         raise UserError(f"{path} has {size / 2**20:.0f} MiB; a label table of at most {MAX_BYTES >> 20} MiB is needed")
+    line = (start.splitlines() or [b""])[0]  # of the bytes: lines may end with CR alone, which readline() passes by
+    try:
+        names = next(csv.reader([line.decode("utf-8-sig")]), [])
+    except UnicodeDecodeError:
+        return
+    except csv.Error as error:
+        raise UserError(f"{path}: the header is not that of a CSV table ({error})") from None
     if len(line) > _MAX_HEADER or len(names) > MAX_COLUMNS:
         raise UserError(f"{path}: the header has more than {MAX_COLUMNS} columns; is it a label table?")
     if twice := [name for name, count in Counter(names).items() if name and count > 1]:
@@ -100,14 +109,18 @@ def text_of(table: pd.DataFrame, column: str) -> pd.Series:
     return table[column] if column in table.columns else pd.Series("", index=table.index, dtype="str")
 
 
-def sexes(column: pd.Series) -> pd.Series:
-    """Turn F, female, M, male into F and M; anything else is unknown."""
-    return _words(column, _SEX)
+def sexes(column: pd.Series, notes: Counter[str]) -> pd.Series:
+    """Turn F, female, M, male into F and M; anything else is unknown, and another word is counted."""
+    return _words(column, _SEX, notes, "sex")
 
 
-def views(column: pd.Series) -> pd.Series:
-    """Turn PA, AP, lateral and DICOM's LL and RL (PS3.3 C.8.1.1) into PA, AP and L; anything else is unknown."""
-    return _words(column, _VIEW)
+def views(column: pd.Series, notes: Counter[str]) -> pd.Series:
+    """Turn PA, AP, lateral…, lat. and DICOM's LL and RL (PS3.3 C.8.1.1) into PA, AP and L.
+
+    Anything else is unknown, and another word is counted.
+    """
+    lateral = column.str.strip().str.lower().str.match(r"lateral|lat\b")
+    return _words(column.mask(lateral, "lateral"), _VIEW, notes, "view position")
 
 
 def splits(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
@@ -121,8 +134,11 @@ def split_folder(name: str) -> str:
     return _SPLIT.get(name.lower(), "")
 
 
-def _words(column: pd.Series, words: Mapping[str, str]) -> pd.Series:
-    return pd.Series([words.get(text.strip().lower(), "") for text in column], index=column.index, dtype="str")
+def _words(column: pd.Series, words: Mapping[str, str], notes: Counter[str], what: str) -> pd.Series:
+    texts = [text.strip().lower() for text in column]
+    if others := sum(text not in words for text in texts if text):
+        notes[f"{what} of another word: unknown"] += others
+    return pd.Series([words.get(text, "") for text in texts], index=column.index, dtype="str")
 
 
 def ages(column: pd.Series, notes: Counter[str], least: float = 0.0) -> list[float]:

@@ -96,9 +96,7 @@ def by_key(
             left_out["second copy of an image under the same name"] += 1
         else:
             odd.add(name)
-            refused.append(
-                Refused(str(file), Reason.CONFLICTING_NAME, f"another picture under the same name as {first}")
-            )
+            refused.append(Refused(str(file), Reason.CONFLICTING_NAME, "another picture under the same name"))
     refused += [
         Refused(str(images.pop(name)), Reason.CONFLICTING_NAME, "other pictures have the same name")
         for name in sorted(odd)

@@ -22,6 +22,7 @@ from pipeline.quarantine import Reason, Refused
 _NONE = "No finding"
 _CORNERS = ["x_min", "y_min", "x_max", "y_max"]
 _IDS = {str(number): name for number, name in enumerate((*VINBIGDATA, _NONE))}
+_READERS = 3  # of each training film (Nguyen et al., Scientific Data 2022)
 
 
 def read(raw: Path, params: DatasetParams) -> Catalogue:
@@ -72,7 +73,10 @@ def _table(raw: Path, files: list[PurePosixPath], refused: list[Refused], notes:
     mixed = both.index[both > 1].get_level_values("image_id")
     faults |= dict.fromkeys(mixed, "one reader says No finding and a finding")
     refused += [Refused(str(name), Reason.BAD_ROW, reason) for name, reason in sorted(faults.items())]
-    return table[~table["image_id"].isin(list(faults))]
+    table = table[~table["image_id"].isin(list(faults))]
+    if few := int((table.groupby("image_id")["rad_id"].nunique() < _READERS).sum()):
+        notes[f"film that fewer than {_READERS} readers read"] += few
+    return table
 
 
 def _labels(table: pd.DataFrame, params: DatasetParams) -> pd.DataFrame:

@@ -85,8 +85,12 @@ def read_facts(path: Path) -> Facts:
 
 
 def _years(age: str) -> float:
-    """Convert an Age String (PS3.5, section 6.2, AS): three digits and D, W, M or Y."""
-    return int(age[:3]) * _YEARS[age[3]] if re.fullmatch(r"[0-9]{3}[DWMY]", age) else math.nan
+    """Convert an Age String (PS3.5, section 6.2, AS): three digits and D, W, M or Y; RSNA writes 62 for 062Y.
+
+    000Y is an infant of 0 years, not an unknown age.
+    """
+    match = re.fullmatch(r"([0-9]{1,3})([DWMY]?)", age)
+    return int(match[1]) * _YEARS[match[2] or "Y"] if match else math.nan
 
 
 def decode(data: bytes, max_pixels: int) -> Film:
