@@ -67,7 +67,7 @@ def run_on_cluster(
     ------
     UserError
         If the package is missing, the cluster cannot be reached or is lost, the workers lack this program, or an item
-        has ended as many as three workers; also what `function` raises.
+        has ended several workers; also what `function` raises.
     """
     run = {"dask": _on_dask, "ray": _on_ray}[engine]
     if not items:
@@ -182,7 +182,7 @@ def _explained(engine: str, error: Exception, item: Any) -> Exception:
     if lacks := re.search(r"No module named '[\w.]+'", f"{error} {error.__cause__}"):
         return UserError(f"{engine}: install this program on the workers; one says: {lacks.group()}")
     if kind in {"KilledWorker", "WorkerCrashedError", "OutOfMemoryError"}:
-        why = f"{item} ended {_ATTEMPTS} workers, perhaps for lack of memory"
+        why = f"{item} ended several workers, perhaps for lack of memory"
     elif kind in _LOST:
         why = f"the cluster was lost at {item} ({kind})"
     else:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.decoders import dicom, pictures
 from pipeline.decoders.film import MAX_BYTES, MAX_PIXELS, Film, Image, ImageError
+from pipeline.errors import UserError
 from pipeline.params import PreprocessParams
 from pipeline.quarantine import Reason
 
@@ -73,6 +74,13 @@ def decode_film(data: bytes, max_pixels: int = MAX_PIXELS) -> Film:
         raise ImageError(Reason.EMPTY, "the file is empty")
     if len(data) > MAX_BYTES:
         raise ImageError(Reason.TOO_LARGE, f"{len(data):,} bytes are more than the allowed {MAX_BYTES:,}")
+    try:
+        return _decoded(data, max_pixels)
+    except MemoryError:
+        raise UserError("memory ran out while an image was decoded: free some, or lower ingest.max_pixels") from None
+
+
+def _decoded(data: bytes, max_pixels: int) -> Film:
     if dicom.is_dicom(data):  # first, because the 128 bytes before its mark may be a TIFF header (PS3.10, section 7.1)
         return dicom.decode(data, max_pixels)
     return pictures.decode(data, max_pixels)

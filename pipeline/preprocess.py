@@ -176,6 +176,8 @@ def _write_shards(
         function = partial(write_one, out=out.resolve(), raw=raw.resolve(), params=params, code=code)
         written = run_on_cluster(function, pending, "preprocessing", params.engine, params.address, workers)
     done = kept | dict(written)
+    if lost := [name for name, _ in groups if not (out / name).is_file()]:
+        raise UserError(f"{out / lost[0]} was written and is not here: all machines must see the same folder {out}")
     return [
         {"name": name, "split": group["split"].iloc[0], "images": len(group), "sha256": done[name]}
         for name, group in groups

@@ -104,7 +104,10 @@ def open_processed(folder: Path) -> Processed:
     if not (folder / META).is_file():
         raise UserError(f"{folder} holds no finished images ({META} is missing): run `cxr preprocess` or `dvc repro`")
     meta = read_json(folder / META)
-    checksums = {shard["name"]: shard["sha256"] for shard in meta["shards"]} | {INDEX: meta.get("index_sha256")}
+    try:
+        checksums = {shard["name"]: shard["sha256"] for shard in meta["shards"]} | {INDEX: meta.get("index_sha256")}
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(f"{folder / META} is damaged: run `cxr preprocess` again") from None
     for name, sha256 in checksums.items():
         path = folder / name
         if not path.is_file() or sha256_file(path) != sha256:

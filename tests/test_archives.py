@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.sources.archive_guard import Budget, DamagedArchiveError
+from pipeline.sources.archive_guard import Budget, DamagedArchiveError, split_name
 from pipeline.sources.archives import content_sha256, folder_files, unpack, unpack_all
 
 FILES = {
@@ -427,3 +427,9 @@ def test_the_real_pneumonia_archive_unpacks_whole(shared_data: Path, tmp_path: P
     unpack(shared_data / "chest-xray-pneumonia.zip", tmp_path / "out")
     images = [name for name in tree(tmp_path / "out") if name.endswith(".jpeg") and "__MACOSX" not in name]
     assert len([name for name in images if not name.startswith("chest_xray/chest_xray")]) == 5856
+
+
+@pytest.mark.parametrize("name", ["a/" * 65 + "x", "a" * 1025])
+def test_a_name_deeper_or_longer_than_any_data_set_is_refused(name: str) -> None:
+    assert split_name(name) == ([], "is longer or deeper than any data set's")
+    assert split_name("a/" * 64 + "x")[1] == ""

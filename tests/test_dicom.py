@@ -26,6 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
+from pipeline.decoders.codestreams import jpeg2000_frame, jpeg_frame
 from pipeline.decoders.dicom import read_facts
 from pipeline.images import ImageError, decode_film, decode_image, read_film, read_image
 from pipeline.quarantine import Reason
@@ -615,8 +616,9 @@ def facts(tmp_path: Path, **extra: Element) -> tuple[str, str, float]:
 
 @pytest.mark.parametrize(
     ("age", "years"),
-    [("045Y", 45), ("018M", 1.5), ("026W", 26 * 7 / 365.25), ("010D", 10 / 365.25), ("000Y", 0), ("45", None)]
-    + [(text, None) for text in ("", "Y", "45Y", "-45Y", "0x5Y", "045Z", "٠٤٥Y".encode().decode("latin-1"))],
+    [("045Y", 45), ("018M", 1.5), ("026W", 26 * 7 / 365.25), ("010D", 10 / 365.25), ("000Y", 0), ("45", 45)]
+    + [("45Y", 45)]
+    + [(text, None) for text in ("", "Y", "-45Y", "0x5Y", "045Z", "٠٤٥Y".encode().decode("latin-1"))],
 )
 def test_ages_are_years(tmp_path: Path, age: str, years: float | None) -> None:
     found = facts(tmp_path, t00101010=("AS", age))[2]
@@ -757,3 +759,19 @@ def test_threads_decode_at_the_same_time() -> None:
         for name, found in zip(names, pool.map(lambda name: read_image(test_file(name)), names), strict=True):
             np.testing.assert_array_equal(found, expected[name])
     assert list(warnings.filters) == before
+
+
+def test_bytes_before_the_true_header_do_not_hide_it() -> None:
+    """What the decoders skip is skipped here too, or a small announced size would let a large picture through."""
+    true = b"\xff\xc0\x00\x0b\x08\x0b\xb8\x0b\xb8\x01\x01\x11\x00"
+    fake = b"\xff\xc0\x00\x0b\x08\x00\x10\x00\x10\x01\x01\x11\x00"
+    frame = jpeg_frame(b"\xff\xd8\xff\x00" + (len(true) + 2).to_bytes(2, "big") + true + fake + b"\xff\xd9")
+    assert (frame.width, frame.height) == (3000, 3000)
+
+    def siz(side: int) -> bytes:
+        sizes = (side, side, 0, 0, side, side, 0, 0)
+        return b"\xff\x4f\xff\x51\x00\x29\x00\x00" + struct.pack(">8IH", *sizes, 1) + b"\x07\x01\x01"
+
+    free = struct.pack(">I4s", 8 + len(siz(16)), b"free") + siz(16)
+    frame = jpeg2000_frame(free + struct.pack(">I4s", 0, b"jp2c") + siz(3000))
+    assert (frame.width, frame.height) == (3000, 3000)

@@ -335,3 +335,16 @@ def test_the_real_sample(shared_data: Path, out: Path) -> None:
     download(local(archive, content_sha256(archive)), out)
     assert len(list(out.rglob("*.png"))) == 246
     assert [path.name for path in out.rglob("sample_labels.csv")] == ["sample_labels.csv"] * 2
+
+
+@pytest.mark.parametrize("name", ["...zip", "..zip"])
+def test_an_archive_is_never_unpacked_beside_its_folder(tmp_path: Path, name: str) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    with zipfile.ZipFile(source / name, "w") as zipped:
+        zipped.writestr("evil/escaped.csv", "x")
+    (source / "a.png").write_bytes(b"x")
+    params = Params(download=DownloadParams(source="local", archive=str(source)))
+    with pytest.raises(UserError, match=r"would be unpacked into '.*': rename it"):
+        download(params, tmp_path / "data" / "raw")
+    assert not list(tmp_path.rglob("escaped.csv"))

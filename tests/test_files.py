@@ -1,5 +1,6 @@
 """Files that are whole or absent."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -102,3 +103,9 @@ def test_hashes_are_sha256(tmp_path: Path) -> None:
 
 def test_a_user_error_is_always_one_line() -> None:
     assert str(UserError("two\n lines\r\n\tand tabs")) == "two lines and tabs"
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space") as caught, atomic_path(tmp_path / "a.csv"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "a.csv")

@@ -127,3 +127,10 @@ def test_a_writer_that_fails_leaves_no_shard(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unreadable"):
         write_shard(tmp_path / "a.tfrecord", broken())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"shards": 1}', '{"shards": [1]}'])
+def test_a_damaged_record_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / META).write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="is damaged: run"):
+        open_processed(tmp_path)

@@ -7,8 +7,9 @@ from pipeline.decoders.film import ImageError
 from pipeline.quarantine import Reason
 
 _MAX_SCANS = 200
-_STANDALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length: TEM and RSTn (ITU-T T.81, table B.1)
+_STANDALONE = {0x00, 0x01, *range(0xD0, 0xD8)}  # no length follows: TEM, RSTn (ITU-T T.81, table B.1); libjpeg skips 0
 _SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame, but not DHT, JPG and DAC
+_SOC_SIZ = b"\xff\x4f\xff\x51"  # ITU-T T.800, section A.4
 _SOF_JPEG_LS = 0xF7  # ITU-T T.87, table C.1
 
 
@@ -59,6 +60,20 @@ def _jpeg_frame(data: bytes, start: int) -> Frame:
     return Frame(width, height, precision, components)
 
 
+def _jpeg2000_start(data: bytes) -> int:
+    """Return where the codestream starts: at 0, or in the first jp2c box of a JP2 file (ITU-T T.800, section I.4)."""
+    position = 0
+    while not data.startswith(_SOC_SIZ) and position + 16 <= len(data):
+        length, kind, large = struct.unpack_from(">I4sQ", data, position)
+        if kind == b"jp2c":
+            return position + (16 if length == 1 else 8)
+        length = large if length == 1 else length
+        if length < 8:  # a last box of unknown length, or no box at all
+            break
+        position += length
+    return 0
+
+
 def jpeg2000_frame(data: bytes) -> Frame:
     """Read the SIZ segment of a JPEG 2000 codestream (ITU-T T.800, section A.5.1), also inside a JP2 file.
 
@@ -67,8 +82,8 @@ def jpeg2000_frame(data: bytes) -> Frame:
     ImageError
         If there is none, if components differ in size or depth, or for more than 65,535 tiles.
     """
-    start = 0 if data.startswith(b"\xff\x4f\xff\x51") else data.find(b"\xff\x4f\xff\x51")
-    if start < 0 or start + 45 > len(data):
+    start = _jpeg2000_start(data)
+    if data[start : start + 4] != _SOC_SIZ or start + 45 > len(data):
         raise ImageError(Reason.TRUNCATED, "damaged or truncated (no JPEG 2000 header)")
     right, bottom, left, top, tile_w, tile_h, tile_x, tile_y, components = struct.unpack_from(">8IH", data, start + 8)
     parts = data[start + 42 : start + 42 + 3 * components]

@@ -85,6 +85,8 @@ def guarded(call: Callable[[], Result], message: str) -> Result:
         return call()
     except ImageError as error:
         failed = error
+    except MemoryError:  # the machine's fault, not the file's
+        raise
     except Exception:  # noqa: S110 - parsers raise anything on hostile bytes
         pass
     raise failed

@@ -20,7 +20,7 @@ _NATIVE = {"1.2.840.10008.1.2", _EXPLICIT, "1.2.840.10008.1.2.2"}
 _RLE = "1.2.840.10008.1.2.5"
 _EXTENDED = "1.2.840.10008.1.2.4.51"
 # Which library decodes what (PS3.6, table A-1). The first of those that can, by how they take damaged data: Pillow's
-# libjpeg, CharLS and OpenJPEG refuse it; GDCM, the only one with lossless and 12-bit JPEG, aborts.
+# libjpeg, CharLS and OpenJPEG survive it; GDCM, the only one with lossless and 12-bit JPEG, aborts.
 _PLUGINS = {
     _RLE: "pydicom",
     "1.2.840.10008.1.2.4.50": "pillow",  # JPEG baseline

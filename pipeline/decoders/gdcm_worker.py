@@ -6,6 +6,7 @@ As a program it takes the numbers of a frame as arguments, the frame on stdin, a
 import subprocess
 import sys
 
+_NO_GDCM = 3
 SECONDS = 60
 """After which a frame is given up."""
 
@@ -35,6 +36,7 @@ def decode(frame: bytes, syntax: str, shape: tuple[int, int, int], bits: tuple[i
         If GDCM refuses the frame, ends its process or takes longer than `SECONDS`.
     """
     from pipeline.decoders.film import ImageError  # here, so that the other process starts in a fifth of a second
+    from pipeline.errors import UserError
     from pipeline.quarantine import Reason
 
     command = [sys.executable, "-I", __file__, syntax, *map(str, (*shape, *bits))]
@@ -44,14 +46,19 @@ def decode(frame: bytes, syntax: str, shape: tuple[int, int, int], bits: tuple[i
         done = subprocess.run(command, input=frame, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=SECONDS)
     except subprocess.TimeoutExpired:
         raise failed from None
+    if done.returncode == _NO_GDCM:
+        raise UserError(f"GDCM, which decodes lossless JPEG, cannot be imported by {sys.executable}: run `make setup`")
     if done.returncode or len(done.stdout) < size:
         raise failed
     return done.stdout[:size]
 
 
 def main() -> int:
-    """Decode the frame on stdin; status 1 where GDCM refuses it."""
-    import gdcm  # type: ignore[import-untyped]
+    """Decode the frame on stdin; status 1 where GDCM refuses it, 3 where there is no GDCM."""
+    try:
+        import gdcm  # type: ignore[import-untyped]
+    except ImportError:
+        return _NO_GDCM
 
     rows, columns, samples, allocated, stored, signed = map(int, sys.argv[2:])
     fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()

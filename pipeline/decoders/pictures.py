@@ -1,4 +1,4 @@
-"""PNG, JPEG and TIFF, decoded by Pillow: it refuses truncated files, which OpenCV fills with gray in silence.
+"""PNG, JPEG and TIFF, decoded by Pillow: it refuses files that end early, which OpenCV fills with gray.
 
 Plain PNG files, which are nearly all, take a shorter way (`fast_png`) to the same pixels.
 """
@@ -98,6 +98,8 @@ def _load(data: bytes, kind: str, layout: tiff.Layout | None, max_pixels: int) -
             failed = ImageError(
                 Reason.UNSUPPORTED, "this combination of depth, samples and byte order in TIFF is not read"
             )
+    except MemoryError:  # the machine's fault, not the file's
+        raise
     except Exception:  # noqa: S110 - whatever a parser raises on hostile bytes; its words may quote them
         pass
     raise failed

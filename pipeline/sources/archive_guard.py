@@ -124,6 +124,9 @@ class Guard:
             raise self.refuse(name, "occurs twice")
 
 
+_LONGEST, _DEEPEST = 1024, 64  # characters of a name and folders in it; real sets have some 150 and 5
+
+
 def split_name(name: str) -> tuple[list[str], str]:
     r"""Return the parts of a relative POSIX path, and why it must not be written ("" if it may be).
 
@@ -133,6 +136,8 @@ def split_name(name: str) -> tuple[list[str], str]:
     """
     if name.startswith("/") or "\\" in name or ":" in name or not name.isprintable():
         return [], "is absolute or holds a backslash, a colon or a character that cannot be printed"
+    if len(name) > _LONGEST or name.count("/") > _DEEPEST:  # each folder on the way is remembered
+        return [], "is longer or deeper than any data set's"
     parts = [part for part in name.split("/") if part not in ("", ".")]
     for part in parts:
         if not part.rstrip(". "):

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.errors import UserError
 from pipeline.progress import note, warn
 from pipeline.sources.archive_guard import folded, split_name
-from pipeline.sources.archive_members import is_archive
+from pipeline.sources.archive_members import is_archive, stem_of
 from pipeline.sources.byte_progress import ByteProgress
 from pipeline.sources.disk_room import check_room
 from pipeline.sources.fetched import Entry, Ledger, read_record, settle
@@ -107,7 +107,8 @@ def _in(record: dict[str, Entry], file: Listed) -> Entry | None:
 
 def _waits(stop: threading.Event) -> Callable[[float], None]:
     def sleep(seconds: float) -> None:
-        stop.wait(seconds)
+        if stop.wait(seconds):  # or it would try on without waiting
+            raise _StoppedError
 
     return sleep
 
@@ -139,6 +140,8 @@ def _check_names(address: str, names: Iterable[str]) -> None:
             reason = reason or "is not written plainly"
         elif seen.setdefault(folded(name), name) != name:
             reason = f"differs from {seen[folded(name)]!a} only by case or accents' encoding"
+        elif is_archive(name) and "/".join(split_name(stem_of(name))[0]) != stem_of(name):
+            reason = "has no usable name without its suffix"  # `...zip` would be unpacked into `..`
         if reason:
             raise UserError(f"{address} has a file {name[:200]!a}, which {reason}: choose others with download.files")
 

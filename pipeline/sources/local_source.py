@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.errors import UserError
 from pipeline.params import DownloadParams
 from pipeline.progress import note, track
+from pipeline.sources.archive_guard import split_name
 from pipeline.sources.archive_members import is_archive, stem_of
 from pipeline.sources.archives import content_sha256, folder_files, unpack, unpack_all
 from pipeline.sources.disk_room import check_room
@@ -101,6 +102,8 @@ def _take_folder(folder: Path, staging: Path) -> None:
 def _check_stems(packed: dict[str, str], folder: Path) -> None:
     stems: dict[str, str] = {}
     for name, stem in packed.items():
+        if split_name(stem) != ([stem], ""):  # `...zip` would be unpacked into `..`
+            raise UserError(f"{folder / name} would be unpacked into {stem!a}: rename it")
         other = stems.setdefault(stem.casefold(), name)
         if other != name:
             raise UserError(f"{folder} holds {other} and {name}, which would be unpacked into one folder: rename one")
