@@ -16,8 +16,9 @@ def download(params: Params, out: Path) -> None:
     """Fill the raw folder from the simulator, a local archive or folder, or Kaggle.
 
     All is made in `OUT.partial` beside it and takes the place of the old content at the end by rename; a run that
-    is stopped leaves `out` as it was, or absent, never half full. `OUT.download` keeps what has come from Kaggle
-    until it is unpacked or moved. With `download.files` the files that `out` holds already are not fetched again.
+    is stopped leaves `out` as it was, or absent, never half full. `OUT.download` (of chosen files:
+    `OUT.files.download`) keeps what has come from Kaggle until it is unpacked or moved. With `download.files`
+    the files that `out` holds already are not fetched again.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ def download(params: Params, out: Path) -> None:
     finally:
         _remove(staging)
     if params.download.source == "kaggle":
-        _remove(_beside(out, ".download"))
+        _remove(_area(params.download, out))
 
 
 def with_files(params: Params, patterns: Sequence[str]) -> Params:
@@ -92,7 +93,7 @@ def _fill_from_kaggle(params: DownloadParams, staging: Path, out: Path) -> None:
             "download.source is kaggle and download.kaggle is empty: give owner/data-set or competitions/NAME, as in "
             "the page's address"
         )
-    area = _beside(out, ".download")
+    area = _area(params, out)
     if params.files:
         place_fetched(fetch_files(params.kaggle, params.files, out, area), params.kaggle, staging)
         return
@@ -102,6 +103,11 @@ def _fill_from_kaggle(params: DownloadParams, staging: Path, out: Path) -> None:
     except DamagedArchiveError as error:
         _remove(area)  # or the next run would take it for finished
         raise UserError(f"{error}; it was removed, so run the stage again") from None
+
+
+def _area(params: DownloadParams, out: Path) -> Path:
+    """Return where a download lies until it is whole; one of some files must not end a paused one of all."""
+    return _beside(out, ".files.download" if params.files else ".download")
 
 
 def _replace(out: Path, staging: Path) -> None:

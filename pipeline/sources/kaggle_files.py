@@ -173,7 +173,14 @@ def _fetch(work: _Work, file: Listed) -> tuple[Entry, Received]:
         file.name, lambda headers: work.kaggle.open(file.name, headers), target, work.progress, known_size=file.size
     )
     received = transfer.fetch(Retry(work.patience, lambda: work.kaggle.reached))
-    return settle(work.ledger, file, target), received
+    entry = settle(work.ledger, file, target)
+    if not is_archive(file.name) and not received.verified and file.size not in (0, *entry.files.values()):
+        work.ledger.forget(file.name)  # or the next run would take it for present
+        raise UserError(
+            f"{file.name}: Kaggle lists {file.size:,} bytes, other came, and no checksum says that they are right: run "
+            "the stage again"
+        )
+    return entry, received
 
 
 def _report(fetched: Sequence[tuple[Entry, Received]]) -> None:
