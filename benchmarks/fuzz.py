@@ -60,7 +60,7 @@ def work(pipe: Connection, numbers: range, seed: int, seeds: list[Seed], folder:
         except UserError as error:
             outcome = "refused" if str(error) and "\n" not in str(error) else "traceback"
             detail = "" if outcome == "refused" else repr(error)
-        except Exception as error:
+        except Exception as error:  # what must never come out, whatever it is: counted, and the run fails
             last = traceback.extract_tb(error.__traceback__)[-1]
             ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "/pipeline/" in frame.filename]
             place = ours[-1] if ours else last

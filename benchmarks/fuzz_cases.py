@@ -284,7 +284,7 @@ def _read_table(adapter: str, data: bytes, folder: Path) -> None:
         (raw / path).parent.mkdir(parents=True, exist_ok=True)
         (raw / path).write_bytes(content)
     options = {"table": "labels.csv"} if adapter == "folder" else {}
-    dataset = DatasetParams(adapter=adapter, **options)  # type: ignore[arg-type]
+    dataset = DatasetParams(adapter=adapter, **options)  # type: ignore[arg-type] # pydantic checks it
     params = Params(dataset=dataset, ingest=IngestParams(min_side=8))
     ingest(raw, folder / "manifest.csv", folder / "quarantine.csv", params, 1)
 
