@@ -196,7 +196,7 @@ def _version() -> str:
 def _start(args: argparse.Namespace) -> "Params":
     from pathlib import Path
 
-    from pipeline.params import load_params
+    from pipeline.params_file import load_params
     from pipeline.progress import set_quiet
 
     set_quiet(args.quiet)
@@ -301,7 +301,7 @@ def _simulate(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from pipeline.datasets.simulated import simulate
-    from pipeline.params import parse_params
+    from pipeline.params_file import parse_params
 
     given = {name: getattr(args, name) for name in ("patients", "seed", "size")}
     values = dataclasses.asdict(_start(args).simulate) | {

@@ -7,17 +7,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.assess import assess, write_assessment, write_table
 from pipeline.errors import UserError
-from pipeline.files import atomic_open, read_json, sha256_file, write_json
-from pipeline.metrics import score_split
-from pipeline.params import EvaluateParams, Params
+from pipeline.files import read_json, sha256_file
+from pipeline.params import Params
 from pipeline.progress import note, warn
 from pipeline.quiet import load_tensorflow
 from pipeline.shards import Processed, open_processed
 from pipeline.tracking import Run
 
 SPLITS = ("val", "test")
-_CURVE_POINTS = 300
 _BATCH = 64
 
 
@@ -51,17 +50,12 @@ def evaluate(model_path: Path, processed: Path, reports: Path, params: Params) -
         table_of(data, split, probabilities_of(model, data, split, flip=params.evaluate.flip)) for split in SPLITS
     ]
     predictions = pd.concat(tables, ignore_index=True)
-    metrics = score(predictions, data.findings, params.evaluate)
-    metrics = {
-        "dataset": data.meta["dataset"],
-        "protocol": data.meta["protocol"],
-        "flip": params.evaluate.flip,
-        **metrics,
-    }
+    about = {"dataset": data.meta["dataset"], "protocol": data.meta["protocol"], "flip": params.evaluate.flip}
+    assessment = assess(predictions, data.findings, params.evaluate)
+    metrics = about | assessment.documents["metrics"]
+    assessment.documents["metrics"] = metrics
     write_table(reports / "predictions.csv", predictions)
-    write_table(reports / "plots" / "roc.csv", roc_points(predictions, data.findings))
-    write_table(reports / "plots" / "auc.csv", auc_table(metrics))
-    write_json(reports / "metrics.json", metrics)
+    write_assessment(assessment, reports)
     log(metrics, reports, training, params)
     say(metrics)
 
@@ -99,53 +93,6 @@ def table_of(data: Processed, split: str, probabilities: NDArray[np.float32]) ->
     for k, name in enumerate(data.findings):
         table[f"p_{name}"] = probabilities[:, k]
     return table.join(rows[["view", "sex", "age"]])
-
-
-def score(predictions: pd.DataFrame, findings: list[str], params: EvaluateParams) -> dict[str, Any]:
-    """Score each split of a predictions table; see `pipeline.metrics.score_split`."""
-    metrics: dict[str, Any] = {"confidence": params.confidence, "resamples": params.resamples}
-    for split, rows in predictions.groupby("split", sort=False):
-        labels, probabilities = arrays_of(rows, findings)
-        metrics[str(split)] = score_split(labels, probabilities, rows["patient_id"].to_numpy(str), findings, params)
-    return metrics
-
-
-def arrays_of(rows: pd.DataFrame, findings: list[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return labels (NaN: unknown) and probabilities of a predictions table, each (n_images, n_findings)."""
-    labels = rows[[f"y_{name}" for name in findings]].to_numpy(np.float64, na_value=np.nan)
-    return labels, rows[[f"p_{name}" for name in findings]].to_numpy(np.float64)
-
-
-def roc_points(predictions: pd.DataFrame, findings: list[str]) -> pd.DataFrame:
-    """Return the test split's ROC curves, thinned to a few hundred points each for drawing.
-
-    Computed by `sklearn.metrics.roc_curve`. Findings whose curve is undefined have no rows.
-    """
-    from sklearn.metrics import roc_curve
-
-    rows = predictions[predictions["split"] == "test"]
-    labels, probabilities = arrays_of(rows, findings)
-    curves = []
-    for k, name in enumerate(findings):
-        known = ~np.isnan(labels[:, k])
-        if len(np.unique(labels[known, k])) == 2:
-            fpr, tpr, _ = roc_curve(labels[known, k], probabilities[known, k])
-            keep = np.unique(np.linspace(0, len(fpr) - 1, _CURVE_POINTS).round().astype(int))
-            curves.append(pd.DataFrame({"finding": name, "fpr": fpr[keep], "tpr": tpr[keep]}))
-    return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=["finding", "fpr", "tpr"])
-
-
-def auc_table(metrics: dict[str, Any]) -> pd.DataFrame:
-    """Return the test AUROCs with their intervals and counts, one row per finding."""
-    names = ("auc", "ci_low", "ci_high", "n_positive", "n_negative")
-    findings = metrics["test"]["findings"]
-    return pd.DataFrame([{"finding": name, **{key: row[key] for key in names}} for name, row in findings.items()])
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a CSV file, floats with six significant digits, whole or not at all."""
-    with atomic_open(path) as handle:
-        table.to_csv(handle, index=False, lineterminator="\n", float_format="%.9g")
 
 
 def log(metrics: dict[str, Any], reports: Path, training: dict[str, Any], params: Params) -> None:

@@ -1,23 +1,16 @@
 """The parameters: one frozen dataclass per section of `params.yaml`, checked by pydantic.
 
 The defaults here are the only ones. A preset (`configs/NAME.yaml`) overrides some of them; `params.yaml` is the
-preset written out in full (see `pipeline.presets`), which is what DVC watches.
+preset written out in full (see `pipeline.presets`), which is what DVC watches; `pipeline.params_file` reads it.
 """
 
 import dataclasses
-import json
 import re
 from dataclasses import field
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from pipeline.errors import UserError
-from pipeline.files import atomic_open
 
 # pydantic checks exact types (no "7" for 7) and takes no infinity or NaN.
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -274,6 +267,9 @@ class TrainParams:
     ] = "float32"
     deterministic: Annotated[bool, Field(description="the same seed, the same numbers; slower on GPUs")] = True
     auc_images: Annotated[Count, Field(description="training images, fixed and not augmented, for the train AUC")] = 512
+    repeats: Annotated[
+        int, Field(ge=1, le=50, description="trainings with the seeds seed, seed+1, …; the first is the model")
+    ] = 1
 
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
@@ -282,8 +278,35 @@ class EvaluateParams:
 
     resamples: Annotated[int, Field(ge=100, le=100_000, description="bootstrap resamples of patients")] = 2000
     confidence: Annotated[float, Field(ge=0.5, lt=1, description="level of the intervals")] = 0.95
+    interval: Annotated[
+        Literal["bca", "percentile"],
+        Field(description="which bootstrap interval is printed; metrics.json holds both"),
+    ] = "bca"
     seed: Annotated[Seed, Field(description="of the bootstrap")] = 7
     flip: Annotated[bool, Field(description="score the mean over each image and its mirror image")] = False
+    ensemble: Annotated[bool, Field(description="train.repeats above 1: score the mean of the repeats' outputs")] = (
+        False
+    )
+    min_sensitivity: Annotated[
+        float, Field(gt=0, lt=1, description="operating point: the least sensitivity, reached on validation")
+    ] = 0.9
+    min_specificity: Annotated[
+        float, Field(gt=0, lt=1, description="operating point: the least specificity, reached on validation")
+    ] = 0.9
+    calibration: Annotated[
+        Literal["auto", "none", "temperature", "platt", "isotonic"],
+        Field(description="fitted on validation; auto takes the one with the least validation log-loss"),
+    ] = "auto"
+    bins: Annotated[int, Field(ge=2, le=100, description="bins of equally many images, for calibration error")] = 10
+    age_bands: Annotated[
+        list[Annotated[int, Field(ge=1, le=120)]], Field(description="subgroups: years at which a new band begins")
+    ] = field(default_factory=lambda: [18, 40, 60, 80])
+    subgroup_images: Annotated[Count, Field(description="subgroups with fewer images are counted, not scored")] = 50
+    localise: Annotated[bool, Field(description="score Grad-CAM against boxes, where the data set has boxes")] = True
+
+    def __post_init__(self) -> None:
+        if sorted(set(self.age_bands)) != self.age_bands:
+            raise ValueError(f"age_bands is {self.age_bands}; ages in rising order are needed, as [18, 40, 60, 80]")
 
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
@@ -294,6 +317,30 @@ class ReportParams:
         "Chest X-ray classifier"
     )
     examples: Annotated[int, Field(ge=0, le=24, description="training images shown before and after")] = 4
+    cases: Annotated[
+        int, Field(ge=0, le=12, description="test images shown of each kind: hits, misses, false alarms")
+    ] = 4
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class PromoteParams:
+    """When `cxr promote` lets a new model take the champion's place, on the same test images; all must hold."""
+
+    alias: Annotated[
+        str, Field(pattern="^[A-Za-z][A-Za-z0-9_-]{0,63}$", description="alias of the registered model")
+    ] = "champion"
+    macro_margin: Annotated[
+        Fraction, Field(description="mean AUC: the difference's lower bound is above minus this")
+    ] = 0.01
+    finding_margin: Annotated[
+        Fraction, Field(description="no finding's AUC is worse by more than this beyond its interval")
+    ] = 0.05
+    subgroup_margin: Annotated[
+        Fraction, Field(description="no subgroup's mean AUC is worse by more than this beyond its interval")
+    ] = 0.05
+    max_calibration_error: Annotated[
+        Fraction, Field(description="mean calibration error of the candidate's calibrated probabilities, at most")
+    ] = 0.05
 
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
@@ -331,6 +378,7 @@ class Params:
     train: TrainParams = field(default_factory=TrainParams)
     evaluate: EvaluateParams = field(default_factory=EvaluateParams)
     report: ReportParams = field(default_factory=ReportParams)
+    promote: PromoteParams = field(default_factory=PromoteParams)
     tracking: TrackingParams = field(default_factory=TrackingParams)
 
 
@@ -341,92 +389,3 @@ def _check_pattern(pattern: str) -> None:
         raise ValueError(f"patient_pattern is {pattern!r}, which is no regular expression: {error}") from None
     if groups != 1:
         raise ValueError(f"patient_pattern is {pattern!r} with {groups} groups; one is needed, as in ^(p[0-9]+)_")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping as DVC does (YAML 1.2: `1e-4` is a number, `NO` is a word, a repeated key an error).
-
-    Raises
-    ------
-    UserError
-        If the file is missing, is not YAML, or holds something else than a mapping.
-    """
-    try:
-        value = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: give another (--params), or write it with `cxr preset NAME`") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): a YAML file is needed") from None
-    except (YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or a date that does not exist
-        raise UserError(f"{path} is not valid YAML: {error}") from None
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise UserError(f"{path} holds a {type(value).__name__}; a mapping of sections is needed")
-    return value
-
-
-def parse_params(values: dict[str, Any], origin: str) -> Params:
-    """Turn nested dictionaries into `Params`.
-
-    Parameters
-    ----------
-    values : dict
-        Section name to key to value. What is left out takes its default.
-    origin : str
-        The file, for the error message.
-
-    Raises
-    ------
-    UserError
-        For an unknown section or key, a wrong type or a value outside its range; names key, value and what is
-        allowed.
-    """
-    try:
-        # As JSON, because in strict mode pydantic makes dataclasses from JSON objects but not from dictionaries.
-        text = json.dumps(values, default=str)
-    except (TypeError, ValueError, RecursionError) as error:  # a list as a key, a section that contains itself
-        raise UserError(f"{origin}: only words, numbers, lists and mappings can stand here ({error})") from None
-    try:
-        return TypeAdapter(Params).validate_json(text)
-    except ValidationError as error:
-        raise UserError(f"{origin}: " + "; ".join(_explain(dict(item)) for item in error.errors())) from None
-
-
-def load_params(path: Path) -> Params:
-    """Read and check a parameter file (see `read_yaml` and `parse_params` for the errors)."""
-    return parse_params(read_yaml(path), str(path))
-
-
-def as_dict(params: Params) -> dict[str, dict[str, Any]]:
-    """Return the resolved parameters as plain dictionaries, in the order of the file."""
-    return dataclasses.asdict(params)
-
-
-def write_yaml(path: Path, values: dict[str, dict[str, Any]]) -> None:
-    """Write sections as YAML, whole or not at all."""
-    with atomic_open(path) as handle:
-        yaml: Any = YAML(typ="safe", pure=True)
-        yaml.default_flow_style = False  # in braces ruamel leaves ": x" and "? x" unquoted, which nothing can read
-        yaml.sort_base_mapping_type_on_output = False  # the order of the file
-        yaml.dump(values, handle)
-
-
-def _explain(error: dict[str, Any]) -> str:
-    location = [str(part) for part in error["loc"]]
-    key = ".".join(location) or "the file"
-    value = error["input"]
-    if error["type"] == "unexpected_keyword_argument":
-        return f"unknown key {key} (value {value!r}); allowed: {', '.join(_allowed_keys(location[:-1]))}"
-    if error["type"] == "value_error":
-        return f"{key}: {error['ctx']['error']}"
-    if error["type"] == "dataclass_type":
-        return f"{key} is {value!r}; a mapping of {', '.join(_allowed_keys(location))} is needed"
-    return f"{key} is {value!r} ({type(value).__name__}): {error['msg'][0].lower()}{error['msg'][1:]}"
-
-
-def _allowed_keys(location: list[str]) -> list[str]:
-    owner: Any = Params
-    for name in location:
-        owner = owner.__dataclass_fields__[name].type
-    return [item.name for item in dataclasses.fields(owner)]

@@ -11,7 +11,8 @@ from ruamel.yaml.comments import CommentedMap
 
 from pipeline.errors import UserError
 from pipeline.files import write_text
-from pipeline.params import Params, as_dict, load_params, parse_params, read_yaml
+from pipeline.params import Params
+from pipeline.params_file import as_dict, load_params, parse_params, read_yaml
 from pipeline.progress import note
 
 _HEADER = """\

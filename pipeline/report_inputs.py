@@ -9,7 +9,8 @@ import pandas as pd
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256_file
 from pipeline.manifest import as_number, findings_of, read_manifest, read_table
-from pipeline.params import Params, load_params
+from pipeline.params import Params
+from pipeline.params_file import load_params
 from pipeline.shards import INDEX, META
 
 

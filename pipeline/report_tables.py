@@ -8,7 +8,8 @@ import pandas as pd
 
 from pipeline.findings import readable
 from pipeline.manifest import SPLITS
-from pipeline.params import Params, as_dict
+from pipeline.params import Params
+from pipeline.params_file import as_dict
 from pipeline.quarantine import MEANINGS
 from pipeline.report_text import interval, number, percent, why_undefined
 from pipeline.tracking import without_secrets

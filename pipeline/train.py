@@ -9,7 +9,8 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.files import sha256_file, write_json
 from pipeline.metrics import auroc
-from pipeline.params import Params, as_dict, write_yaml
+from pipeline.params import Params
+from pipeline.params_file import as_dict, write_yaml
 from pipeline.precision import resolve_precision
 from pipeline.progress import note
 from pipeline.quiet import load_tensorflow

@@ -14,7 +14,8 @@ from pipeline.datasets import Catalogue, folder, pneumonia, read_catalogue
 from pipeline.datasets.patients import patients_in
 from pipeline.datasets.tables import read_labels
 from pipeline.errors import UserError
-from pipeline.params import DatasetParams, parse_params
+from pipeline.params import DatasetParams
+from pipeline.params_file import parse_params
 
 
 def params(**values: object) -> DatasetParams:

@@ -11,7 +11,8 @@ from catalogues import check_catalogue, codes, labels
 from conftest import DrawPng
 
 from pipeline.datasets import module_of
-from pipeline.params import DatasetParams, Params, load_params
+from pipeline.params import DatasetParams, Params
+from pipeline.params_file import load_params
 from pipeline.presets import load_preset, preset_names, render
 from pipeline.report_about import ABOUT
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params import Params, read_yaml
+from pipeline.params import Params
+from pipeline.params_file import read_yaml
 
 ROOT = Path(__file__).parents[1]
 STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
@@ -52,4 +53,5 @@ def test_deps_exist_and_are_made_by_an_earlier_stage(stage):
 
 def test_every_section_of_the_parameters_belongs_to_a_stage():
     watched = {section for definition in STAGES.values() for section in definition["params"]}
-    assert watched == set(Params.__dataclass_fields__)
+    after_the_stages = {"promote"}  # read by the command of that name
+    assert watched == set(Params.__dataclass_fields__) - after_the_stages

@@ -15,7 +15,8 @@ from preprocess_case import PARAMS, Case, contents, identities, make_case
 from pipeline import preprocess as stage
 from pipeline.engines import run_on_cluster
 from pipeline.errors import UserError
-from pipeline.params import Params, parse_params
+from pipeline.params import Params
+from pipeline.params_file import parse_params
 
 ENGINES = ["dask", "ray"]
 

@@ -21,7 +21,8 @@ from pipeline.errors import UserError
 from pipeline.images import perceptual_hash, pixel_sha256, read_image
 from pipeline.ingest import build_manifest, find_conflicts, ingest
 from pipeline.manifest import read_manifest
-from pipeline.params import DatasetParams, IngestParams, Params, Suspicion, parse_params
+from pipeline.params import DatasetParams, IngestParams, Params, Suspicion
+from pipeline.params_file import parse_params
 from pipeline.thumbnails import read_thumbnails, thumbnail
 
 NIH = Params(ingest=IngestParams(min_side=64, max_pixels=250_000))

@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.params import Params, ReportParams, as_dict, load_params, parse_params, read_yaml, write_yaml
+from pipeline.params import Params, ReportParams
+from pipeline.params_file import as_dict, load_params, parse_params, read_yaml, write_yaml
 
 # Line and control characters aside: no name or path that a person types holds them.
 TYPED = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=60)

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from pipeline.files import sha256_file
-from pipeline.params import Params, as_dict, load_params, parse_params, write_yaml
+from pipeline.params import Params
+from pipeline.params_file import as_dict, load_params, parse_params, write_yaml
 
 ROOT = Path(__file__).parents[1]
 TINY = {

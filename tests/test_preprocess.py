@@ -94,7 +94,7 @@ import signal
 import sys
 from pathlib import Path
 from pipeline import preprocess
-from pipeline.params import load_params
+from pipeline.params_file import load_params
 
 *paths, params, victim = sys.argv[1:]
 read = preprocess.process_file

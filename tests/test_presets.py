@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.params import Params, as_dict, load_params
+from pipeline.params import Params
+from pipeline.params_file import as_dict, load_params
 from pipeline.presets import apply_preset, load_preset, preset_names, render
 
 TYPED = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=60)

@@ -13,21 +13,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.assess import assess, roc_points, write_table
 from pipeline.audit import audit
 from pipeline.errors import UserError
-from pipeline.evaluate import roc_points, score, write_table
 from pipeline.files import read_json, sha256_file, write_json
 from pipeline.findings import NIH14
 from pipeline.ingest import ingest
 from pipeline.leaks import SUSPECT
 from pipeline.manifest import read_manifest, read_table
-from pipeline.params import Params, as_dict, parse_params, write_yaml
+from pipeline.params import Params
+from pipeline.params_file import as_dict, parse_params, write_yaml
 from pipeline.preprocess import preprocess
 from pipeline.report import report
-from pipeline.report_examples import choose_examples, draw_example
-from pipeline.report_figures import line_chart, nice_ticks, roc_path
-from pipeline.report_tables import inclusion, parameters
-from pipeline.report_text import headline, notices, protocol
+from pipeline.reporting.examples import choose_examples, draw_example
+from pipeline.reporting.figures import line_chart, nice_ticks, roc_path
+from pipeline.reporting.tables import inclusion, parameters
+from pipeline.reporting.text import headline, notices, protocol
 from pipeline.shards import META
 from pipeline.split import split
 from pipeline.tracking import Run
@@ -148,7 +149,9 @@ def run_stages(root: Path, params: Params) -> None:
         predictions[f"y_{name}"] = rows[name].astype(float)
         predictions[f"p_{name}"] = 0.4 * predictions[f"y_{name}"] + 0.6 * rng.random(len(rows))
     head = {"dataset": meta["dataset"], "protocol": meta["protocol"]}
-    write_json(reports / "metrics.json", head | score(predictions, meta["findings"], params.evaluate))
+    write_json(
+        reports / "metrics.json", head | assess(predictions, meta["findings"], params.evaluate).documents["metrics"]
+    )
     write_table(reports / "predictions.csv", predictions)
     write_table(reports / "plots" / "roc.csv", roc_points(predictions, meta["findings"]))
 

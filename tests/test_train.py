@@ -15,7 +15,8 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.evaluate import evaluate
 from pipeline.metrics import macro_auroc
-from pipeline.params import Params, as_dict, load_params, parse_params, write_yaml
+from pipeline.params import Params
+from pipeline.params_file import as_dict, load_params, parse_params, write_yaml
 from pipeline.precision import resolve_precision
 from pipeline.shards import INDEX, META, open_processed, write_index
 from pipeline.train import require_defined_auc, train

@@ -1,0 +1,289 @@
+"""The patient-cluster bootstrap that all scores share, and its percentile and BCa intervals.
+
+A score is a `Statistic`: a function from the patients' weights to values. The same weights go to every score of a
+table, so that differences between scores are paired.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.params import EvaluateParams
+
+Floats = NDArray[np.float64]
+Statistic = Callable[[Floats], Floats]
+"""From weights of the patients, (n_patients, n_draws), to scores, (n_scores, n_draws); NaN where undefined."""
+
+_CHUNK_VALUES = 1_000_000  # weights turned to floats at a time: they fit in the processor's cache
+_GROUPS = 400  # of the jackknife; the skewness it estimates needs no more
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """The draws of whole patients, with replacement, within strata.
+
+    Attributes
+    ----------
+    patient : ndarray of shape (n_images,)
+        The number of each image's patient, from 0.
+    n_patients : int
+        How many patients there are.
+    draws : ndarray of shape (n_patients, n_resamples), dtype=uint16
+        How often each patient is drawn.
+    groups : ndarray of shape (n_patients,)
+        Each patient's group in the jackknife.
+    confidence : float
+        Level of the intervals.
+    interval : {'bca', 'percentile'}
+        The interval that `Estimate` calls `ci_low` and `ci_high`.
+    """
+
+    patient: NDArray[np.intp]
+    n_patients: int
+    draws: NDArray[np.uint16]
+    groups: NDArray[np.intp]
+    confidence: float
+    interval: Literal["bca", "percentile"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score, its intervals, and the number of resamples in which it is defined; all NaN if it is undefined."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+    percentile_low: float
+    percentile_high: float
+    bca_low: float
+    bca_high: float
+    n_resamples: int
+
+    def as_dict(self, name: str) -> dict[str, float]:
+        """Return the value as `name`, its bounds as `ci_low` … for `auc`, else `NAME_ci_low` …; for a JSON file."""
+        prefix = "" if name == "auc" else f"{name}_"
+        bounds = ("ci_low", "ci_high", "percentile_low", "percentile_high", "bca_low", "bca_high", "n_resamples")
+        return {name: self.value} | {f"{prefix}{bound}": getattr(self, bound) for bound in bounds}
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Scores of the data itself, of each resample, and of the data without each group of the jackknife.
+
+    Attributes
+    ----------
+    point : ndarray of shape (n_scores,)
+        The scores.
+    draws : ndarray of shape (n_scores, n_resamples)
+        Of the resamples.
+    jackknife : ndarray of shape (n_scores, n_groups)
+        Of the data without one group.
+    confidence, interval
+        As in `Resamples`.
+    """
+
+    point: Floats
+    draws: Floats
+    jackknife: Floats
+    confidence: float
+    interval: Literal["bca", "percentile"]
+
+    def __getitem__(self, rows: Sequence[int]) -> "Replicates":
+        """Return the scores of some rows."""
+        index = np.asarray(rows, np.intp)
+        return self._like(self.point[index], self.draws[index], self.jackknife[index])
+
+    def __sub__(self, other: "Replicates") -> "Replicates":
+        """Return the paired differences; both must come from the same resamples."""
+        return self._like(self.point - other.point, self.draws - other.draws, self.jackknife - other.jackknife)
+
+    def mean(self, rows: Sequence[int] | None = None) -> "Replicates":
+        """Return one score: the mean over those of the rows that are defined in the data.
+
+        A resample that has lost one of them, such as the last positive of a finding, takes the mean of the others.
+        """
+        wanted = np.arange(len(self.point)) if rows is None else np.asarray(rows, np.intp)
+        kept = wanted[~np.isnan(self.point[wanted])]
+        means = [column_means(values[kept])[None] for values in (self.point[:, None], self.draws, self.jackknife)]
+        return self._like(means[0][0], means[1], means[2])
+
+    def estimate(self, k: int = 0) -> Estimate:
+        """Return score `k` with its intervals."""
+        return estimate(float(self.point[k]), self.draws[k], self.jackknife[k], self.confidence, self.interval)
+
+    def _like(self, point: Floats, draws: Floats, jackknife: Floats) -> "Replicates":
+        return Replicates(point, draws, jackknife, self.confidence, self.interval)
+
+
+def stack(parts: Sequence[Replicates]) -> Replicates:
+    """Return the scores of several replicates, from the same resamples, one after another."""
+    return Replicates(
+        np.concatenate([part.point for part in parts]),
+        np.concatenate([part.draws for part in parts]),
+        np.concatenate([part.jackknife for part in parts]),
+        parts[0].confidence,
+        parts[0].interval,
+    )
+
+
+def resample(patients: NDArray[Any], labels: NDArray[np.floating[Any]], params: EvaluateParams) -> Resamples:
+    """Draw the resamples of a table.
+
+    Whole patients are drawn, because the images of one patient are not independent (cluster bootstrap; Field and
+    Welsh, J. R. Statist. Soc. B 2007;69:369-390), within strata (see `strata_of`).
+
+    Parameters
+    ----------
+    patients : ndarray of shape (n_images,)
+        Whose image it is.
+    labels : ndarray of shape (n_images, n_findings)
+        1, 0 or NaN; they make the strata.
+    params : EvaluateParams
+        Number of resamples, level, seed, interval.
+    """
+    names, patient = np.unique(patients, return_inverse=True)
+    strata = strata_of(patient, len(names), labels)
+    rng = np.random.default_rng(params.seed)
+    draws = np.zeros((len(names), params.resamples), np.uint16)
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
+        share = np.full(len(members), 1 / len(members))
+        draws[members] = rng.multinomial(len(members), share, size=params.resamples).T
+    groups = np.empty(len(names), np.intp)
+    groups[np.argsort(strata, kind="stable")] = np.arange(len(names)) % min(len(names), _GROUPS)
+    return Resamples(patient, len(names), draws, groups, params.confidence, params.interval)
+
+
+def strata_of(patient: NDArray[np.intp], n_patients: int, labels: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
+    """Put each patient into the stratum of the rarest label that one of the patient's images holds.
+
+    A label is a finding's presence or its absence, whichever fewer patients have; so every resample has as many
+    patients of the rarest labels as the data, and no finding vanishes from it only because it is rare. Patients who
+    hold no such label make a stratum of their own.
+
+    Parameters
+    ----------
+    patient : ndarray of shape (n_images,)
+        Number of each image's patient.
+    n_patients : int
+        How many there are.
+    labels : ndarray of shape (n_images, n_findings)
+        1, 0 or NaN.
+
+    Returns
+    -------
+    ndarray of shape (n_patients,)
+        Number of the stratum.
+    """
+    held = [_held(labels == value, patient, n_patients) for value in (1, 0)]
+    counts = np.array([kind.sum(axis=0) for kind in held])  # (2, n_findings)
+    rarer = counts.argmin(axis=0)
+    columns = np.where(rarer[None, :] == 0, held[0], held[1])
+    order = np.argsort(counts.min(axis=0), kind="stable")
+    strata = np.full(n_patients, labels.shape[1], np.intp)
+    for position in order[::-1]:  # the rarest last, so that it wins
+        strata[columns[:, position]] = position
+    return strata
+
+
+def replicate(statistic: Statistic, resamples: Resamples) -> Replicates:
+    """Compute the scores of the data, of every resample and of the jackknife."""
+    point = statistic(np.ones((resamples.n_patients, 1)))
+    at_once = max(1, _CHUNK_VALUES // resamples.n_patients)
+    draws = [
+        statistic(resamples.draws[:, start : start + at_once].astype(np.float64))
+        for start in range(0, resamples.draws.shape[1], at_once)
+    ]
+    n_groups = int(resamples.groups.max()) + 1
+    without = [
+        statistic((resamples.groups[:, None] != np.arange(start, min(start + at_once, n_groups))).astype(np.float64))
+        for start in range(0, n_groups, at_once)
+    ]
+    return Replicates(
+        point[:, 0], np.concatenate(draws, 1), np.concatenate(without, 1), resamples.confidence, resamples.interval
+    )
+
+
+def estimate(
+    value: float, draws: Floats, jackknife: Floats, confidence: float, interval: Literal["bca", "percentile"]
+) -> Estimate:
+    """Return a score with its percentile and its BCa interval (Efron and Tibshirani 1993, sections 13.3 and 14.3).
+
+    Resamples and groups in which the score is undefined are left out; `n_resamples` says how many are left.
+    """
+    usable = draws[~np.isnan(draws)]
+    if np.isnan(value) or not len(usable):
+        nan = float("nan")
+        return Estimate(float(value), nan, nan, nan, nan, nan, nan, 0 if np.isnan(value) else len(usable))
+    tail = (1 - confidence) / 2
+    percentile = np.quantile(usable, (tail, 1 - tail))
+    bca = np.quantile(usable, bca_levels(value, usable, jackknife, confidence))
+    chosen = bca if interval == "bca" else percentile
+    low, high = (float(bound) for bound in chosen)
+    return Estimate(
+        value, low, high, float(percentile[0]), float(percentile[1]), float(bca[0]), float(bca[1]), len(usable)
+    )
+
+
+def bca_levels(value: float, draws: Floats, jackknife: Floats, confidence: float) -> Floats:
+    """Return the two quantiles of the draws that bound the BCa interval.
+
+    The bias correction counts ties as one half, so that a score that is equal in all resamples keeps its place. The
+    acceleration is that of the jackknife over groups of patients (Efron and Tibshirani 1993, equations 14.14, 14.15).
+    """
+    from scipy.special import ndtr, ndtri
+
+    below = ((draws < value).sum() + (draws == value).sum() / 2) / len(draws)
+    bias = ndtri(np.clip(below, 0.5 / len(draws), 1 - 0.5 / len(draws)))
+    known = jackknife[~np.isnan(jackknife)]
+    away = known.mean() - known if len(known) else np.zeros(1)
+    spread = float((away**2).sum()) ** 1.5
+    acceleration = float((away**3).sum()) / (6 * spread) if spread > 0 else 0.0
+    z = ndtri(np.array([(1 - confidence) / 2, (1 + confidence) / 2])) + bias
+    levels: Floats = ndtr(bias + z / np.maximum(1 - acceleration * z, 1e-6))
+    return levels
+
+
+def patient_sums(values: NDArray[np.floating[Any]], resamples: Resamples) -> Floats:
+    """Sum values over the images of each patient.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_images, n_values)
+        What to add up; NaN is not allowed.
+
+    Returns
+    -------
+    ndarray of shape (n_values, n_patients)
+        `patient_sums(values) @ weights` are the sums over the images that weights draw.
+    """
+    columns = [
+        np.bincount(resamples.patient, weights=values[:, k], minlength=resamples.n_patients)
+        for k in range(values.shape[1])
+    ]
+    return np.array(columns, np.float64).reshape(values.shape[1], resamples.n_patients)
+
+
+def column_means(values: Floats) -> Floats:
+    """Return the mean of each column over what is not NaN; NaN where nothing is."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=0)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    means: Floats = np.divide(total, count, out=np.full(values.shape[1], np.nan), where=count > 0)
+    return means
+
+
+def divide(above: Floats, below: Floats) -> Floats:
+    """Divide, NaN where the divisor is 0."""
+    result: Floats = np.divide(above, below, out=np.full(np.broadcast(above, below).shape, np.nan), where=below != 0)
+    return result
+
+
+def _held(holds: NDArray[np.bool_], patient: NDArray[np.intp], n_patients: int) -> NDArray[np.bool_]:
+    table = np.zeros((n_patients, holds.shape[1]), np.bool_)
+    rows, columns = np.nonzero(holds)
+    table[patient[rows], columns] = True
+    return table
