@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from peers import CONTENDERS
-from tables import write_tables
 
 from pipeline.parallel import available_cores
-from pipeline.params import Params
-from pipeline.preprocess import preprocess
 from pipeline.progress import set_quiet
+
+# A worker process imports this file anew, as it imports the program `cxr`: what is slow is imported where it is used.
 
 BASE = "cv2.imread"
 ONE, ALL = "preprocess, 1 core", "preprocess, all cores"
@@ -42,6 +41,8 @@ def main() -> None:
     if args.ours:
         print(json.dumps(run_ours(*map(Path, args.ours[:2]), args.folder, int(args.ours[2]), args.ours[3] == "one")))
         return
+    from tables import write_tables
+
     files = sorted(path for path in args.folder.rglob("*") if path.suffix.lower() in (".png", ".jpeg", ".jpg"))
     with tempfile.TemporaryDirectory() as folder:
         few, many = Path(folder, "few"), Path(folder, "many")
@@ -78,6 +79,9 @@ def run_ours(tables: Path, out: Path, raw: Path, workers: int, one: bool) -> dic
         os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
     set_quiet(True)
     import cv2
+
+    from pipeline.params import Params
+    from pipeline.preprocess import preprocess
 
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory(dir=tables) as folder:

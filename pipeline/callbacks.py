@@ -1,5 +1,6 @@
 """What happens after each epoch. Imports Keras: for the training process only."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from pipeline.metrics import macro_auroc
 from pipeline.params import TrainParams
 from pipeline.progress import note
 from pipeline.shards import Processed
-from pipeline.tracking import Run
 
 
 class ExactAuc(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
@@ -28,15 +28,20 @@ class ExactAuc(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
         The images.
     params : TrainParams
         Batch size and number of training images scored.
-    run : Run
-        Where the figures are logged.
+    log : callable
+        Takes the figures and the number of each epoch.
+    label : str
+        Which training it is, such as seed-8, before the figures' names; empty for the model itself.
     """
 
-    def __init__(self, data: Processed, params: TrainParams, run: Run) -> None:
+    def __init__(
+        self, data: Processed, params: TrainParams, log: Callable[[dict[str, float], int], None], label: str = ""
+    ) -> None:
         super().__init__()
+        self._label = label
         self._data = data
         self._params = params
-        self._run = run
+        self._log = log
         self._labels = {name: data.labels[(data.table["split"] == name).to_numpy()] for name in ("train", "val")}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -48,10 +53,11 @@ class ExactAuc(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
         logs["val_auc"] = self._auc(self._labels["val"], val)
         logs["train_auc"] = self._auc(self._labels["train"][: len(train)], train)
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        self._run.log_metrics(logs, step=epoch + 1)
+        group, which = (f"{self._label}/", f"{self._label}, ") if self._label else ("", "")
+        self._log({f"{group}{name}": value for name, value in logs.items()}, epoch + 1)
         note(
-            f"epoch {epoch + 1}/{self.params['epochs']}: loss {logs['loss']:.4f}, val loss {logs['val_loss']:.4f}, "
-            f"train AUC {logs['train_auc']:.4f}, val AUC {logs['val_auc']:.4f}"
+            f"{which}epoch {epoch + 1}/{self.params['epochs']}: loss {logs['loss']:.4f}, "
+            f"val loss {logs['val_loss']:.4f}, train AUC {logs['train_auc']:.4f}, val AUC {logs['val_auc']:.4f}"
         )
 
     def _auc(self, labels: NDArray[np.float32], probabilities: NDArray[np.float32]) -> float:
@@ -62,12 +68,19 @@ class ExactAuc(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
         return float(self.model.loss(labels, probabilities))
 
 
-def build_callbacks(data: Processed, params: TrainParams, run: Run, folder: Path, boards: Path) -> list[Any]:
+def build_callbacks(
+    data: Processed,
+    params: TrainParams,
+    log: Callable[[dict[str, float], int], None],
+    folder: Path,
+    boards: Path,
+    label: str = "",
+) -> list[Any]:
     """Return the callbacks in the order in which they must run.
 
     Parameters
     ----------
-    data, params, run
+    data, params, log, label
         As in `ExactAuc`.
     folder : Path
         Where `model.keras` (the best epoch) and `history.csv` go.
@@ -77,7 +90,7 @@ def build_callbacks(data: Processed, params: TrainParams, run: Run, folder: Path
     best = {"monitor": "val_auc", "mode": "max"}
     callbacks = [
         keras.callbacks.TerminateOnNaN(),
-        ExactAuc(data, params, run),
+        ExactAuc(data, params, log, label),
         keras.callbacks.ModelCheckpoint(str(folder / "model.keras"), save_best_only=True, **best),
         keras.callbacks.EarlyStopping(patience=params.stop_patience, **best),
         keras.callbacks.CSVLogger(str(folder / "history.csv")),

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; return the exit status (0, 1 for a user's mistake, 2 for a bad command line)."""
+    """Run the command line; return the exit status.
+
+    0, 1 for a user's mistake, 2 for a bad command line, 3 for a model that `promote` refused.
+    """
     args = build_parser().parse_args(argv)
     try:
         return int(args.call(args) or 0)
@@ -124,6 +127,7 @@ def _add_stages(commands: Any) -> None:
             ("model", "models/model.keras", "the model"),
             ("processed", "data/processed", "the processed images"),
             ("reports", "reports", "the folder of reports"),
+            ("--boxes", "data/boxes.csv", "the boxes that readers drew"),
         ],
     )
     add(
@@ -142,12 +146,60 @@ def _add_stages(commands: Any) -> None:
 
 def _add_tools(commands: Any) -> None:
     add = _adder(commands)
+    promote = add(
+        "promote",
+        _promote,
+        "move the alias `champion` to this model if it is not worse than the champion; exit status 3 if it is refused",
+        [
+            ("model", "models/model.keras", "the model"),
+            ("reports", "reports", "its evaluation"),
+            ("--evidence", "models/champion", "the champions' evidence"),
+            ("--records", "models/promotions", "the decisions"),
+        ],
+    )
+    promote.add_argument("--undo", action="store_true", help="move the alias back to the champion before")
+    promote.add_argument("--dry-run", action="store_true", help="print the decision and store nothing")
+    score = add(
+        "score",
+        _score,
+        "score anybody's predictions table: the metrics, the plots and the page of `evaluate` and `report`",
+        [
+            ("predictions", None, "a table of image_id, patient_id, y_FINDING and p_FINDING (docs/score.md)"),
+            ("--out", None, "the folder to write to"),
+        ],
+    )
+    compare = add(
+        "compare",
+        _compare,
+        "compare two models on the same images, paired: differences, intervals and p values",
+        [("a", None, "the predictions table of one model"), ("b", None, "that of the other")],
+    )
+    compare.add_argument("--out", metavar="PATH", help="also write compare.json, compare.csv and compare.html there")
+    for command in (score, compare):
+        command.add_argument(
+            "--labels", metavar="FILE", help="the labels, if they stand in another table: y_FINDING or NIH's own"
+        )
+        command.add_argument(
+            "--patients",
+            choices=("column", "nih"),
+            default="column",
+            help="where the patient comes from: column patient_id, or NIH's file names (default: column)",
+        )
     add("doctor", _doctor, "look at the machine: what works, what is missing, how to mend it", [])
     preset = add(
         "preset", _preset, "write params.yaml from a preset", [("--configs", "configs", "the folder of presets")]
     )
     preset.add_argument("name", nargs="?", help="a file of configs/, without .yaml (default: the present preset)")
     preset.add_argument("--archive", metavar="PATH", help="a local archive or folder in Kaggle's layout")
+    ablation = add(
+        "ablation",
+        _ablation,
+        "change one parameter at a time and compare each on the validation split",
+        [("--out", "reports/ablation", "the folder of the table")],
+    )
+    ablation.add_argument(
+        "--only", nargs="+", default=[], metavar="VARIANT", help="these variants only, such as no-clahe (default: all)"
+    )
     simulate = add(
         "simulate",
         _simulate,
@@ -250,7 +302,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     from pipeline.evaluate import evaluate
 
-    evaluate(Path(args.model), Path(args.processed), Path(args.reports), _start(args))
+    evaluate(Path(args.model), Path(args.processed), Path(args.reports), Path(args.boxes), _start(args))
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -285,6 +337,37 @@ def _doctor(args: argparse.Namespace) -> int:
     return 1 if doctor(_start(args), Path()) else 0
 
 
+def _score(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from pipeline.score import score
+
+    labels = Path(args.labels) if args.labels else None
+    score(Path(args.predictions), Path(args.out), _start(args), labels, args.patients)
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from pipeline.compare import compare
+
+    labels, out = (Path(path) if path else None for path in (args.labels, args.out))
+    compare(Path(args.a), Path(args.b), _start(args).evaluate, labels, args.patients, out)
+
+
+def _promote(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from pipeline.promote import promote, undo
+    from pipeline.promotion_steps import Places
+
+    params, places = _start(args), Places(Path(args.evidence), Path(args.records))
+    if args.undo:
+        undo(places, params, dry_run=args.dry_run)
+        return 0
+    return 0 if promote(Path(args.model), Path(args.reports), places, params, dry_run=args.dry_run) else 3
+
+
 def _preset(args: argparse.Namespace) -> None:
     from pathlib import Path
 
@@ -294,6 +377,18 @@ def _preset(args: argparse.Namespace) -> None:
     set_quiet(args.quiet)
     name = args.name or _start(args).dataset.preset
     apply_preset(name, Path(args.archive) if args.archive else None, Path(args.configs), Path(args.params))
+
+
+def _ablation(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from pipeline.ablation import ablation
+    from pipeline.progress import set_quiet
+
+    set_quiet(args.quiet)
+    if Path(args.params) != Path("params.yaml"):
+        raise UserError(f"--params is {args.params}; an ablation runs dvc.yaml, which reads params.yaml: change that")
+    return 0 if ablation(Path(), Path(args.out), args.only) else 1
 
 
 def _simulate(args: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ An image that crosses a function is uint8, grayscale, shape (height, width), 0 =
 import hashlib
 import stat
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -13,7 +14,6 @@ import numpy as np
 from pipeline.decoders import dicom, pictures
 from pipeline.decoders.film import MAX_BYTES, MAX_PIXELS, Film, Image, ImageError
 from pipeline.errors import UserError
-from pipeline.params import PreprocessParams
 from pipeline.quarantine import Reason
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Film",
     "Image",
     "ImageError",
+    "Preparation",
     "clahe",
     "decode_film",
     "decode_image",
@@ -34,6 +35,33 @@ __all__ = [
 
 PIXEL_MODULES = (Path(__file__), *sorted(Path(__file__).with_name("decoders").glob("*.py")))
 """The source files that decide what pixels come out of a file; whoever caches pixels has to hash them."""
+
+
+class Preparation(Protocol):
+    """What `prepare` has to be told; `pipeline.params.PreprocessParams` is one.
+
+    This module does not import that one: it needs pydantic, and worker processes would import it for nothing.
+    """
+
+    @property
+    def size(self) -> int:
+        """Pixels a side."""
+
+    @property
+    def fit(self) -> str:
+        """'stretch' or 'letterbox', see `resize`."""
+
+    @property
+    def clahe(self) -> bool:
+        """Whether the histogram is equalised."""
+
+    @property
+    def clip_limit(self) -> float:
+        """See `clahe`."""
+
+    @property
+    def tiles(self) -> int:
+        """See `clahe`."""
 
 
 def read_film(path: Path, max_pixels: int = MAX_PIXELS) -> Film:
@@ -141,7 +169,7 @@ def clahe(image: Image, clip_limit: float, tiles: int) -> Image:
     return np.asarray(cv2.createCLAHE(clipLimit=clip_limit, tileGridSize=(tiles, tiles)).apply(image), np.uint8)
 
 
-def prepare(image: Image, params: PreprocessParams) -> Image:
+def prepare(image: Image, params: Preparation) -> Image:
     """Turn an image as read into the network's input: resize, then CLAHE if `params.clahe`.
 
     Returns

@@ -184,10 +184,15 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def as_number(column: pd.Series, path: Path) -> pd.Series:
     """Turn a column of strings into numbers, '' into <NA>; raise `UserError` for anything else."""
-    try:
-        return pd.to_numeric(column.mask(column == ""), errors="raise")
-    except ValueError as error:
-        raise UserError(f"{path}: column {column.name} holds something that is not a number: {error}") from None
+    codes, words = pd.factorize(column)  # there are few different ones, and converting is slow
+    known = pd.Series(words).replace("", None)
+    numbers = pd.to_numeric(known, errors="coerce")
+    bad = numbers.isna() & known.notna()
+    if bad.any():
+        word = known[bad].iloc[0]
+        line = int(np.flatnonzero(column == word)[0]) + 2
+        raise UserError(f"{path}: column {column.name} holds {word!r} in line {line}, which is not a number")
+    return pd.Series(numbers.array[codes], index=column.index, name=column.name)
 
 
 def _line(bad: pd.Series) -> int:

@@ -295,13 +295,18 @@ class EvaluateParams:
     ] = 0.9
     calibration: Annotated[
         Literal["auto", "none", "temperature", "platt", "isotonic"],
-        Field(description="fitted on validation; auto takes the one with the least validation log-loss"),
+        Field(
+            description="fitted on validation; auto: the simplest within one standard error of the least held-out log-loss"
+        ),
     ] = "auto"
     bins: Annotated[int, Field(ge=2, le=100, description="bins of equally many images, for calibration error")] = 10
     age_bands: Annotated[
         list[Annotated[int, Field(ge=1, le=120)]], Field(description="subgroups: years at which a new band begins")
     ] = field(default_factory=lambda: [18, 40, 60, 80])
     subgroup_images: Annotated[Count, Field(description="subgroups with fewer images are counted, not scored")] = 50
+    cases: Annotated[
+        int, Field(ge=0, le=12, description="test images shown of each kind: hits, misses, false alarms")
+    ] = 4
     localise: Annotated[bool, Field(description="score Grad-CAM against boxes, where the data set has boxes")] = True
 
     def __post_init__(self) -> None:
@@ -317,9 +322,6 @@ class ReportParams:
         "Chest X-ray classifier"
     )
     examples: Annotated[int, Field(ge=0, le=24, description="training images shown before and after")] = 4
-    cases: Annotated[
-        int, Field(ge=0, le=12, description="test images shown of each kind: hits, misses, false alarms")
-    ] = 4
 
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)

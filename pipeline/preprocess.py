@@ -22,6 +22,7 @@ from pipeline.images import Image
 from pipeline.manifest import SPLITS, findings_of, read_manifest, read_splits
 from pipeline.parallel import run_all
 from pipeline.params import Params, PreprocessParams
+from pipeline.preparing import Recipe, process_file
 from pipeline.progress import note
 
 _OURS = re.compile(r"^(index\.csv|(train|val|test)-\d{5,}\.(tfrecord|json)|\..+\.partial\.(tfrecord|json|csv))$")
@@ -50,33 +51,6 @@ def layout(manifest: pd.DataFrame, splits: pd.DataFrame, shard_images: int) -> p
     table["row"] = range(len(table))
     table["shard"] = [f"{split}-{n:05d}.tfrecord" for split, n in zip(table["split"], place, strict=True)]
     return table[["row", "shard", "split", "path", *_KEPT, *findings_of(manifest)]]
-
-
-def process_file(item: tuple[str, str], raw: Path, params: PreprocessParams) -> Image:
-    """Read one image and prepare it.
-
-    Parameters
-    ----------
-    item : (path, sha256)
-        Relative path and the hash of its pixels in the manifest.
-    raw : Path
-        The raw folder.
-    params : PreprocessParams
-        Size, fit and CLAHE.
-
-    Raises
-    ------
-    UserError
-        If the file can no longer be read, or its pixels are not those that were ingested.
-    """
-    path, sha256 = item
-    try:
-        image = images.read_image(raw / path, max_pixels=1_000_000_000)  # its size was bounded by ingest
-    except images.ImageError as error:
-        raise UserError(f"{raw / path}: {error}; it was readable when it was ingested: run `dvc repro` again") from None
-    if images.pixel_sha256(image) != sha256:
-        raise UserError(f"{raw / path} has changed since it was ingested: run `cxr ingest` again")
-    return images.prepare(image, params)
 
 
 def preprocess(
@@ -189,7 +163,7 @@ def _write_locally(
 ) -> Iterator[tuple[str, str]]:
     """Spread images, not shards, over the processes: a few small shards keep all of them busy too."""
     items = [item for shard in pending for item in shard.items]
-    process = partial(process_file, raw=raw, params=params)
+    process = partial(process_file, raw=raw, params=Recipe.of(params))
     prepared = run_all(process, items, "preprocessing", workers, on_crash=partial(_crashed, raw=raw))
     with closing(prepared):
         for shard in pending:

@@ -92,10 +92,15 @@ def position_fits(small: Pictures) -> NDArray[np.float64]:
     norm = float(np.linalg.norm(values))
     if norm == 0:
         return np.zeros(4)
-    return np.array([float((np.rot90(values, -k) * _pattern()).sum()) / norm for k in range(4)])
+    return np.asarray(_patterns() @ values.ravel() / norm)
 
 
 @cache
+def _patterns() -> NDArray[np.float64]:
+    """Return the pattern turned back by 0, 90, 180 and 270 degrees, which stands for a film turned on; (4, 256)."""
+    return np.stack([np.rot90(_pattern(), k).ravel() for k in range(4)])
+
+
 def _pattern() -> NDArray[np.float64]:
     """Draw the coarse anatomy of an upright frontal film, centred, of norm 1; shape (16, 16).
 

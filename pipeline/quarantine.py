@@ -15,6 +15,7 @@ class Reason(StrEnum):
 
     UNREADABLE = "unreadable"
     TRUNCATED = "truncated"
+    GAVE_UP = "decoder-gave-up"
     EMPTY = "empty"
     UNSUPPORTED = "unsupported"
     BLANK = "blank"
@@ -39,6 +40,7 @@ class Reason(StrEnum):
 MEANINGS = {
     Reason.UNREADABLE: "no image of a known format, or one that cannot be decoded",
     Reason.TRUNCATED: "the file ends early",
+    Reason.GAVE_UP: "its decoder ran out of time or was killed, which says nothing of the file; ingest it again",
     Reason.EMPTY: "a file of no byte, or an image of no pixel",
     Reason.UNSUPPORTED: "a known format in a variant that is not read, such as a multi-frame DICOM",
     Reason.BLANK: "all pixels are equal",

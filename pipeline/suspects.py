@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.images import ImageError, pixel_sha256, read_image
 from pipeline.leaks import suspects
-from pipeline.near_duplicates import Hashes, Places, pairs_within, similarity
+from pipeline.near_duplicates import Hashes, Places, pairs_within, renumbered, similarity
 from pipeline.parallel import run_all
 from pipeline.params import AuditParams
-from pipeline.thumbnails import SIDE, Pictures, Thumbnails, from_hex, read_thumbnails, thumbnail
+from pipeline.thumbnails import SIDE, Pictures, Thumbnails, from_hex, read_thumbnails, thumbnail_of
 
 UNSEEN = 2
 """Bits up to which hashes alone make a suspect where there is nothing to compare; docs/audit.md gives the precision."""
@@ -53,8 +52,8 @@ class Films:
     ) -> "Films":
         """Take what a manifest and its splits say; without splits every image is in none."""
         table = manifest[["image_id", "patient_id", "path", "sha256"]].reset_index(drop=True)
-        sides = {} if splits is None else dict(zip(splits["image_id"], splits["split"], strict=True))
-        table["split"] = [sides.get(image, "") for image in table["image_id"]]
+        sides = {} if splits is None else dict(zip(splits["image_id"].tolist(), splits["split"].tolist(), strict=True))
+        table["split"] = [sides.get(image, "") for image in table["image_id"].tolist()]
         table = table.astype({"split": "str"})
         hashes, known = from_hex(manifest["phash"])
         known &= (manifest["phash"].str.len() == 16).to_numpy(dtype=bool)
@@ -66,24 +65,16 @@ class Films:
         pixels, known = self.store.find(rows["sha256"])
         if self.raw is not None and self.raw.is_dir() and not known.all():
             missing = np.flatnonzero(~known)
-            files = rows.iloc[missing][["path", "sha256"]].to_numpy().tolist()
-            read = run_all(partial(_read, raw=self.raw), files, "reading images to compare", on_crash=lambda _: b"")
+            absent = rows.iloc[missing]
+            files = list(zip(absent["path"].tolist(), absent["sha256"].tolist(), strict=True))
+            fetch = partial(thumbnail_of, raw=self.raw)
+            read = run_all(fetch, files, "reading images to compare", on_crash=lambda _: b"")
             for place, data in zip(missing, read, strict=True):
                 if data:
                     pixels[place], known[place] = np.frombuffer(data, np.uint8).reshape(SIDE, SIDE), True
         self.asked += len(places)
         self.seen += int(known.sum())
         return pixels, known
-
-
-def _read(item: list[str], raw: Path) -> bytes:
-    """Return the thumbnail of a file; nothing if it cannot be read or is not the picture that the manifest means."""
-    path, sha256 = item
-    try:
-        image = read_image(raw / path)
-    except ImageError:
-        return b""
-    return thumbnail(image).tobytes() if pixel_sha256(image) == sha256 else b""
 
 
 def copies(films: Films) -> pd.DataFrame:
@@ -162,11 +153,11 @@ def _similar(
 def _alike(left: Films, right: Films, i: Places, j: Places, least: float) -> NDArray[np.float64]:
     """Compare the pairs by their thumbnails; NaN where one is missing or has no contrast."""
     if left is right:
-        places, index = np.unique(np.concatenate([i, j]), return_inverse=True)
+        places, index = renumbered(np.concatenate([i, j]), len(left.table))
         pixels, known = left.thumbnails(places)
         one, two = index[: len(i)], index[len(i) :]
         return np.where(known[one] & known[two], similarity(pixels, pixels, one, two, least), np.nan)
-    (first, one), (second, two) = np.unique(i, return_inverse=True), np.unique(j, return_inverse=True)
+    (first, one), (second, two) = renumbered(i, len(left.table)), renumbered(j, len(right.table))
     (ours, known), (theirs, known_too) = left.thumbnails(first), right.thumbnails(second)
     return np.where(known[one] & known_too[two], similarity(ours, theirs, one, two, least), np.nan)
 

@@ -6,14 +6,18 @@ values; sorted by the former. 112,120 images take 30 MB.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.files import atomic_open
+from pipeline.images import ImageError, pixel_sha256, read_image
+
+if TYPE_CHECKING:
+    import pandas as pd  # for the types alone: worker processes make thumbnails
 
 SIDE = 16
 NAME = "thumbnails.npy"
@@ -36,7 +40,25 @@ def thumbnail(image: Pictures) -> Pictures:
     return np.asarray(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def from_hex(column: pd.Series) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+def thumbnail_of(item: tuple[str, str], raw: Path) -> bytes:
+    """Return the thumbnail of a file; nothing if it cannot be read or is not the picture that the manifest means.
+
+    Parameters
+    ----------
+    item : (path, sha256)
+        Relative path and the hash of its pixels in the manifest.
+    raw : Path
+        The raw folder.
+    """
+    path, sha256 = item
+    try:
+        image = read_image(raw / path)
+    except ImageError:
+        return b""
+    return thumbnail(image).tobytes() if pixel_sha256(image) == sha256 else b""
+
+
+def from_hex(column: "pd.Series") -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
     """Read the first 16 hexadecimal digits of each string.
 
     Returns
@@ -48,8 +70,8 @@ def from_hex(column: pd.Series) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
     """
     heads = column.str.slice(0, 16)
     known = heads.str.fullmatch("[0-9a-f]{16}").to_numpy(dtype=bool, copy=True)
-    numbers = (int(head, 16) if good else 0 for head, good in zip(heads, known, strict=True))
-    return np.fromiter(numbers, np.uint64, len(column)), known
+    digits = "".join(np.where(known, heads.to_numpy(dtype=object), "0" * 16).tolist())
+    return np.frombuffer(bytes.fromhex(digits), ">u8").astype(np.uint64), known
 
 
 @dataclass(frozen=True)
@@ -58,7 +80,7 @@ class Thumbnails:
 
     records: NDArray[np.void]
 
-    def find(self, sha256: pd.Series) -> tuple[Pictures, NDArray[np.bool_]]:
+    def find(self, sha256: "pd.Series") -> tuple[Pictures, NDArray[np.bool_]]:
         """Look thumbnails up by the SHA-256 of the pixels.
 
         Returns
@@ -76,7 +98,7 @@ class Thumbnails:
         return pixels, known
 
 
-def write_thumbnails(path: Path, sha256: pd.Series, pixels: Pictures) -> None:
+def write_thumbnails(path: Path, sha256: "pd.Series", pixels: Pictures) -> None:
     """Write one record per picture; equal pictures share theirs.
 
     Parameters

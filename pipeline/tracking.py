@@ -21,7 +21,7 @@ _PIP_REQUIREMENTS = ("tensorflow", "keras", "numpy")
 def store_uri(params: TrackingParams) -> str:
     """Return where runs go: MLFLOW_TRACKING_URI, else `tracking.uri`; the local store if that server is away."""
     uri = configured_uri(params)
-    if uri.startswith(("http://", "https://")) and (reason := _unreachable(uri)):
+    if uri.startswith(("http://", "https://")) and (reason := unreachable(uri)):
         warn(
             f"the MLflow server {without_secrets(uri)} cannot be reached ({reason}): this run is kept in {LOCAL_STORE}"
         )
@@ -85,7 +85,7 @@ class Run:
         self._try(self._start, name, run_id)
 
     def _start(self, name: str, run_id: str | None) -> None:
-        mlflow = _mlflow()
+        mlflow = load_mlflow()
         mlflow.set_tracking_uri(self.uri)
         if run_id is None:
             mlflow.set_experiment(self.params.experiment)
@@ -99,25 +99,25 @@ class Run:
     def log_params(self, values: dict[str, Any]) -> None:
         """Log parameters (nested dictionaries become dotted names)."""
         flat = {f"{section}.{key}": value for section, keys in values.items() for key, value in keys.items()}
-        self._try(lambda: _mlflow().log_params(flat))
+        self._try(lambda: load_mlflow().log_params(flat))
 
     def log_tags(self, values: dict[str, str]) -> None:
         """Log tags."""
-        self._try(lambda: _mlflow().set_tags(values))
+        self._try(lambda: load_mlflow().set_tags(values))
 
     def log_metrics(self, values: dict[str, float], step: int | None = None) -> None:
         """Log numbers; NaN is left out, because MLflow's stores refuse or change it."""
         defined = {key: float(value) for key, value in values.items() if value == value}
-        self._try(lambda: _mlflow().log_metrics(defined, step=step))
+        self._try(lambda: load_mlflow().log_metrics(defined, step=step))
 
     def log_files(self, *paths: Path) -> None:
         """Log files and folders as artifacts."""
 
         def log(path: Path) -> None:
             if path.is_dir():
-                _mlflow().log_artifacts(str(path), path.name)
+                load_mlflow().log_artifacts(str(path), path.name)
             else:
-                _mlflow().log_artifact(str(path))
+                load_mlflow().log_artifact(str(path))
 
         for path in paths:
             self._try(log, path)
@@ -144,7 +144,7 @@ class Run:
         """Close the run, also one that broke: left open, MLflow would try again when the program ends."""
         already_said = self._broken
         self._broken = False
-        self._try(lambda: _mlflow().end_run(status), quiet=already_said)
+        self._try(lambda: load_mlflow().end_run(status), quiet=already_said)
 
     def _try(self, call: Callable[..., Any], *args: Any, quiet: bool = False) -> None:
         if self._broken:
@@ -162,7 +162,8 @@ class Run:
             )
 
 
-def _mlflow() -> Any:
+def load_mlflow() -> Any:
+    """Return the module `mlflow`, with telemetry off, short waits and no talk."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_UV_AUTO_DETECT"] = "false"  # else it takes uv.lock for the model's needs and installs it
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -176,7 +177,8 @@ def _mlflow() -> Any:
     return mlflow
 
 
-def _unreachable(uri: str) -> str:
+def unreachable(uri: str) -> str:
+    """Return why the server at `uri` cannot be used now; '' if it answers."""
     import requests
 
     try:

@@ -1,29 +1,57 @@
-"""Stage `train`: fine-tune ResNet50 under tf.distribute; the best epoch by exact validation AUROC is kept."""
+"""Stage `train`: fine-tune ResNet50 under tf.distribute; the best epoch by exact validation AUROC is kept.
 
+With `train.repeats` above 1 the same is done with further seeds, each training as if it were alone.
+"""
+
+import dataclasses
 import shutil
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.files import sha256_file, write_json
+from pipeline.fit import fit, fit_elsewhere
 from pipeline.metrics import auroc
+from pipeline.own_process import call_in_own_process
 from pipeline.params import Params
 from pipeline.params_file import as_dict, write_yaml
 from pipeline.precision import resolve_precision
 from pipeline.progress import note
 from pipeline.quiet import load_tensorflow
+from pipeline.repeats import FOLDER, MODEL, folder_of, seeds_of, summary, write_repeats
 from pipeline.shards import META, Processed, open_processed
 from pipeline.tracking import Run, code_version, without_secrets
 
-_OUTPUTS = ("model.keras", "history.csv", "params.yaml", "training.json")  # the last one says that all are there
+_OUTPUTS = (FOLDER, MODEL, "history.csv", "params.yaml", "training.json")  # the last one says that all are there
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A finished training: its seed, its folder below that of the models, and each figure's value after each epoch."""
+
+    seed: int
+    folder: PurePosixPath
+    history: dict[str, list[float]]
+
+    @property
+    def best(self) -> int:
+        """The best epoch, from 0."""
+        return int(np.nanargmax(self.history["val_auc"]))
+
+    @property
+    def val_auc(self) -> float:
+        """Validation AUROC of the best epoch."""
+        return self.history["val_auc"][self.best]
 
 
 def train(processed: Path, out: Path, params: Params) -> None:
-    """Train and write `model.keras`, `history.csv`, `params.yaml` (resolved) and `training.json`.
+    """Train and write `model.keras`, `history.csv`, `params.yaml` (resolved), `training.json` and `repeats/`.
 
-    All is made in `OUT/.partial` and moved at the end; a killed training leaves nothing that looks finished.
+    All is made in `OUT/.partial` and moved at the end; a killed training leaves nothing that looks finished. The
+    model of the first seed is `model.keras`; those of further seeds lie in `repeats/seed-N/`.
 
     Parameters
     ----------
@@ -43,16 +71,12 @@ def train(processed: Path, out: Path, params: Params) -> None:
     data = open_processed(processed)
     require_defined_auc(data)
     params = resolve_precision(params)
-    staging = out / ".partial"
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    for name in _OUTPUTS:
-        (out / name).unlink(missing_ok=True)
+    staging = cleared(out)
     run = Run(params.tracking, name=f"{params.dataset.preset}-{params.model.backbone}")
     try:
         run.log_params(as_dict(params))
-        history = fit(data, params, run, staging, out / "tensorboard")
-        finish(data, params, run, staging, history)
+        fitted = fit_all(data, params, run, staging, out / "tensorboard")
+        finish(data, params, run, staging, fitted)
         run.end()
     except BaseException:
         run.end("FAILED")
@@ -60,6 +84,40 @@ def train(processed: Path, out: Path, params: Params) -> None:
     for name in _OUTPUTS:
         (staging / name).replace(out / name)
     shutil.rmtree(staging)
+
+
+def cleared(out: Path) -> Path:
+    """Remove what an earlier training left, and return a new folder for this one to work in."""
+    staging = out / ".partial"
+    shutil.rmtree(staging, ignore_errors=True)
+    (staging / FOLDER).mkdir(parents=True)
+    for name in reversed(_OUTPUTS):  # the one that says that all are there goes first
+        path = out / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return staging
+
+
+def fit_all(data: Processed, params: Params, run: Run, staging: Path, boards: Path) -> list[Fitted]:
+    """Train with every seed, one after another, each as it would be trained alone.
+
+    With several, each has a process of its own: TensorFlow 2.21 keeps some 400 MB of a ResNet50 that is no longer in
+    use, and what one training leaves behind could change the numbers of the next.
+    """
+    seeds = seeds_of(params.train)
+    if len(seeds) == 1:
+        return [Fitted(seeds[0], folder_of(0, seeds[0]), fit(data, params, run.log_metrics, staging, boards))]
+    fitted = []
+    for number, seed in enumerate(seeds):
+        note(f"repeat {number + 1} of {len(seeds)}, seed {seed}")
+        folder = folder_of(number, seed)
+        (staging / folder).mkdir(parents=True, exist_ok=True)
+        alone = dataclasses.replace(params, train=dataclasses.replace(params.train, seed=seed))
+        arguments = (data, alone, staging / folder, boards / folder.name, folder.name)
+        fitted.append(Fitted(seed, folder, call_in_own_process(fit_elsewhere, *arguments, receive=run.log_metrics)))
+    return fitted
 
 
 def require_defined_auc(data: Processed) -> None:
@@ -72,91 +130,16 @@ def require_defined_auc(data: Processed) -> None:
         )
 
 
-def fit(data: Processed, params: Params, run: Run, folder: Path, boards: Path) -> dict[str, list[float]]:
-    """Build, compile and fit the model; the best epoch is written to `folder/model.keras`.
-
-    Returns
-    -------
-    dict
-        Figure to its value after each epoch.
-    """
+def finish(data: Processed, params: Params, run: Run, folder: Path, fitted: list[Fitted]) -> None:
+    """Write what belongs to the models, and log it with the first model itself."""
     load_tensorflow()
-    import keras
-    import tensorflow as tf
-
-    from pipeline.augment import build_augment
-    from pipeline.callbacks import build_callbacks
-    from pipeline.input_pipeline import training_batches
-
-    keras.utils.set_random_seed(params.train.seed)
-    if params.train.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    keras.config.set_dtype_policy(params.train.precision)
-    strategy = build_strategy()
-    steps = -(-len(data.rows("train")) // params.train.batch_size)
-    with strategy.scope():
-        model = compile_model(data, params, steps, strategy.num_replicas_in_sync)
-    augment = build_augment(params.augment, params.train.seed) if params.augment.enabled else None
-    batches = training_batches(data, params.train.batch_size, params.train.epochs, params.train.seed, augment)
-    describe(data, params, strategy.num_replicas_in_sync, model)
-    history = model.fit(
-        batches,
-        epochs=params.train.epochs,
-        steps_per_epoch=steps,
-        callbacks=build_callbacks(data, params.train, run, folder, boards),
-        shuffle=False,  # the batches come shuffled
-        verbose=0,
-    )
-    if np.isnan(history.history["val_auc"]).all():
-        raise UserError("the loss became NaN in the first epoch: lower train.learning_rate, or train in float32")
-    return {name: [float(value) for value in values] for name, values in history.history.items()}
-
-
-def build_strategy() -> Any:
-    """Return MirroredStrategy over all GPUs, or over the processor if there is none."""
-    import tensorflow as tf
-
-    gpus = tf.config.list_logical_devices("GPU")
-    return tf.distribute.MirroredStrategy([device.name for device in gpus] or ["/cpu:0"])
-
-
-def compile_model(data: Processed, params: Params, steps: int, replicas: int) -> Any:
-    """Build and compile the model for training; call it in the strategy's scope."""
-    import keras
-    import tensorflow as tf
-
-    from pipeline.losses import build_loss
-    from pipeline.model import build_model, prevalence_of
-
-    labels = data.labels[(data.table["split"] == "train").to_numpy()]
-    model = build_model(params.model, data.size, prevalence_of(labels), replicas)
-    rate: Any = params.train.learning_rate
-    if params.train.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps * params.train.epochs)
-    # XLA on a processor is two to four times slower, and Keras would choose it.
-    jit = "auto" if tf.config.list_physical_devices("GPU") else False
-    model.compile(keras.optimizers.Adam(rate), build_loss(params.train), jit_compile=jit)
-    return model
-
-
-def describe(data: Processed, params: Params, replicas: int, model: Any) -> None:
-    """Say in one line what is about to be trained, and on what."""
-    counts = {name: len(data.rows(name)) for name in ("train", "val")}
-    note(
-        f"training {params.model.backbone} (weights {params.model.weights}, {model.count_params():,} parameters) on "
-        f"{counts['train']} images of {data.size}x{data.size}, validating on {counts['val']}; {replicas} device(s), "
-        f"{params.train.batch_size} images a step, {params.train.precision}"
-    )
-
-
-def finish(data: Processed, params: Params, run: Run, folder: Path, history: dict[str, list[float]]) -> None:
-    """Write what belongs to the model, and log it with the model itself."""
-    import keras
-    import tensorflow as tf
-
     from pipeline.model import load_model
 
-    best = int(np.nanargmax(history["val_auc"]))
+    first = fitted[0]
+    write_yaml(folder / "params.yaml", as_dict(params))
+    training = record(data, run, folder, fitted)
+    write_json(folder / "training.json", training)
+    write_repeats(folder / FOLDER / "repeats.csv", training["repeats"])
     run.log_tags(
         {
             "code_version": code_version(),
@@ -166,24 +149,49 @@ def finish(data: Processed, params: Params, run: Run, folder: Path, history: dic
             "splits_sha256": str(data.meta["splits_sha256"]),
         }
     )
-    write_yaml(folder / "params.yaml", as_dict(params))
-    write_json(
-        folder / "training.json",
-        {
-            "best_epoch": best + 1,
-            "epochs": len(history["val_auc"]),
-            "val_auc": history["val_auc"][best],
-            "model_sha256": sha256_file(folder / "model.keras"),
-            "processed_sha256": sha256_file(data.folder / META),
-            "findings": data.findings,
-            "preprocess": data.meta["preprocess"],
-            "versions": {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__},
-            "code_version": code_version(),
-            "mlflow": {"run_id": run.id, "uri": without_secrets(run.uri)},
-        },
-    )
     run.log_files(*(folder / name for name in ("history.csv", "params.yaml", "training.json")))
-    run.log_metrics({"best_epoch": best + 1, "best_val_auc": history["val_auc"][best]})
+    run.log_metrics({"best_epoch": first.best + 1, "best_val_auc": first.val_auc})
     example = np.zeros((1, data.size, data.size, 1), np.uint8)
-    run.log_model(load_model(folder / "model.keras"), example)
-    note(f"best epoch {best + 1} of {len(history['val_auc'])}: validation AUC {history['val_auc'][best]:.4f}")
+    run.log_model(load_model(folder / MODEL), example)
+    note(f"best epoch {first.best + 1} of {len(first.history['val_auc'])}: validation AUC {first.val_auc:.4f}")
+    if len(fitted) > 1:
+        say_spread(run, fitted)
+
+
+def record(data: Processed, run: Run, folder: Path, fitted: list[Fitted]) -> dict[str, Any]:
+    """Return what `training.json` holds; its own figures are those of the first seed, `repeats` has those of all."""
+    import keras
+    import tensorflow as tf
+
+    repeats = [
+        {
+            "seed": item.seed,
+            "val_auc": item.val_auc,
+            "best_epoch": item.best + 1,
+            "epochs": len(item.history["val_auc"]),
+            "model_sha256": sha256_file(folder / item.folder / MODEL),
+            "path": str(item.folder / MODEL),
+        }
+        for item in fitted
+    ]
+    return {
+        **{key: repeats[0][key] for key in ("best_epoch", "epochs", "val_auc", "model_sha256")},
+        "processed_sha256": sha256_file(data.folder / META),
+        "findings": data.findings,
+        "preprocess": data.meta["preprocess"],
+        "repeats": repeats,
+        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__},
+        "code_version": code_version(),
+        "mlflow": {"run_id": run.id, "uri": without_secrets(run.uri)},
+    }
+
+
+def say_spread(run: Run, fitted: list[Fitted]) -> None:
+    """Log and print how the best validation AUROC differs between the seeds."""
+    over = summary([item.val_auc for item in fitted])
+    run.log_metrics({f"{item.folder.name}/best_val_auc": item.val_auc for item in fitted[1:]})
+    run.log_metrics({f"seeds_val_auc_{name}": over[name] for name in ("mean", "sd", "min", "max")})
+    note(
+        f"validation AUC over {len(fitted)} seeds: mean {over['mean']:.4f}, standard deviation {over['sd']:.4f}, "
+        f"{over['min']:.4f} to {over['max']:.4f}"
+    )

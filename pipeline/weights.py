@@ -8,6 +8,12 @@ from pipeline.errors import UserError
 from pipeline.progress import note
 
 _TIMEOUT_SECONDS = 30
+_NAME = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+
+
+def imagenet_path() -> Path:
+    """Return where the file of ImageNet weights lies, or would lie: where Keras keeps it."""
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models" / _NAME
 
 
 def imagenet_file(backbone: str) -> Path:
@@ -24,18 +30,17 @@ def imagenet_file(backbone: str) -> Path:
     from keras.src.applications import resnet
 
     assert backbone == "ResNet50"  # the only one that the parameters allow
-    name = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    address = resnet.BASE_WEIGHTS_PATH + name
+    address = resnet.BASE_WEIGHTS_PATH + _NAME
     published = resnet.WEIGHTS_HASHES["resnet50"][1]
-    path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models" / name
+    path = imagenet_path()
     if not path.is_file():
-        note(f"fetching {name}")
+        note(f"fetching {_NAME}")
         try:
-            _fetch(address, name, published)
+            _fetch(address, _NAME, published)
         except Exception as error:  # Keras raises nothing more precise when it is offline
             reason = " ".join(str(error).split())[:200]
             raise UserError(
-                f"the ImageNet weights are not in the cache and could not be fetched ({reason}): put {name} "
+                f"the ImageNet weights are not in the cache and could not be fetched ({reason}): put {_NAME} "
                 f"(MD5 {published}) from {address} at {path}, or set model.weights to none or to a file"
             ) from None
     found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()

@@ -4,7 +4,9 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +50,12 @@ def break_at_seven(item: int) -> float:
 
 def is_own_process(_item: int) -> bool:
     return multiprocessing.parent_process() is not None
+
+
+def loaded_after(item: Any, function: Callable[[Any], object]) -> list[str]:
+    """Do the work and return the packages and modules that this process has imported by then."""
+    function(item)
+    return sorted(sys.modules)
 
 
 def note_and_square(item: int, folder: Path) -> int:

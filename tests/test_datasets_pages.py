@@ -14,7 +14,7 @@ from pipeline.datasets import module_of
 from pipeline.params import DatasetParams, Params
 from pipeline.params_file import load_params
 from pipeline.presets import load_preset, preset_names, render
-from pipeline.report_about import ABOUT
+from pipeline.reporting.about import ABOUT
 
 ADAPTERS = typing.get_args(typing.get_args(typing.get_type_hints(DatasetParams, include_extras=True)["adapter"])[0])
 PAGES = ("nih", "pneumonia", "chexpert", "covid-radiography", "rsna-pneumonia", "vinbigdata", "folder", "simulated")

@@ -26,6 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
+from pipeline.decoders import gdcm_worker
 from pipeline.decoders.codestreams import jpeg2000_frame, jpeg_frame
 from pipeline.decoders.dicom import read_facts
 from pipeline.images import ImageError, decode_film, decode_image, read_film, read_image
@@ -746,6 +747,33 @@ def test_a_decoder_that_aborts_ends_in_a_refusal(name: str) -> None:
         except ImageError:
             aborted += 1
     assert aborted
+
+
+def test_a_decoder_that_runs_out_of_time_is_not_the_files_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process starts within a millionth of a second: the real time-out of the real process."""
+    path = test_file("JPGExtended.dcm")
+    assert read_image(path).ndim == 2
+    monkeypatch.setattr(gdcm_worker, "SECONDS", 1e-6)
+    with pytest.raises(ImageError, match=r"took longer than .* ingest it again") as caught:
+        read_image(path)
+    assert caught.value.code is Reason.GAVE_UP
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [("SIGKILL", Reason.GAVE_UP), ("SIGTERM", Reason.GAVE_UP), ("SIGABRT", Reason.TRUNCATED), ("", Reason.TRUNCATED)],
+)
+def test_a_decoder_that_is_killed_is_not_the_files_fault_and_one_that_aborts_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, code: Reason
+) -> None:
+    """The process is a real one that ends in that way; GDCM itself cannot be made to at will."""
+    program = tmp_path / "ends.py"
+    end = f"os.kill(os.getpid(), signal.{how})" if how else "sys.exit(1)"
+    program.write_text(f"import os, signal, sys\nsys.stdin.buffer.read()\n{end}\n", encoding="ascii")
+    monkeypatch.setattr(gdcm_worker, "__file__", str(program))
+    with pytest.raises(ImageError) as caught:
+        read_image(test_file("JPGExtended.dcm"))
+    assert caught.value.code is code
 
 
 def test_threads_decode_at_the_same_time() -> None:

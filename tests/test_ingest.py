@@ -6,7 +6,10 @@ import json
 import os
 import struct
 import zlib
+from collections.abc import Generator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,13 +17,16 @@ import pytest
 from conftest import DrawPng, WriteNih
 from hypothesis import given
 from hypothesis import strategies as st
+from jobs import loaded_after
 from PIL import Image
 
+from pipeline import ingest as stage
 from pipeline.datasets import read_catalogue
 from pipeline.errors import UserError
 from pipeline.images import perceptual_hash, pixel_sha256, read_image
 from pipeline.ingest import build_manifest, find_conflicts, ingest
 from pipeline.manifest import read_manifest
+from pipeline.parallel import run_all
 from pipeline.params import DatasetParams, IngestParams, Params, Suspicion
 from pipeline.params_file import parse_params
 from pipeline.thumbnails import read_thumbnails, thumbnail
@@ -91,6 +97,24 @@ def hostile(tmp_path: Path, write_nih: WriteNih) -> Path:
     flipped[len(whole) // 2] ^= 16
     paths[14].write_bytes(bytes(flipped))
     return raw
+
+
+def test_a_worker_process_starts_without_the_tables_libraries(
+    tmp_path: Path, write_nih: WriteNih, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = write_nih(tmp_path / "raw", [line(number) for number in range(1, 5)])
+    seen: list[list[str]] = []
+
+    def look(function: Any, items: Any, what: str, workers: int, **rest: Any) -> Generator[Any, None, None]:
+        seen.extend(run_all(partial(loaded_after, function=function), items, what, 2, chunk=1))
+        return run_all(function, items, what, workers, **rest)
+
+    monkeypatch.setattr(stage, "run_all", look)
+    assert run(raw, tmp_path / "out", workers=2) == {}
+    assert len(seen) == 4
+    for modules in seen:
+        assert "pipeline.quality" in modules
+        assert not {"pandas", "pydantic", "pipeline.params", "tensorflow"} & set(modules)
 
 
 def test_what_cannot_be_used_is_quarantined_with_its_reason(hostile: Path, tmp_path: Path) -> None:
@@ -290,7 +314,8 @@ def test_labels_conflict_where_one_says_yes_and_the_other_no(rows: list[tuple[st
 def test_boxes_and_thumbnails_lie_beside_the_manifest(tmp_path: Path, write_nih: WriteNih) -> None:
     raw = write_nih(tmp_path / "raw", [line(1), line(2), line(3)])
     run(raw, tmp_path)
-    assert (tmp_path / "boxes.csv").read_text(encoding="utf-8") == "image_id,finding,x,y,width,height\n"
+    header = "image_id,finding,x,y,width,height,file_width,file_height\n"
+    assert (tmp_path / "boxes.csv").read_text(encoding="utf-8") == header
     (raw / "BBox_List_2017.csv").write_text(
         "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
         "00000002_000.png,Infiltrate,1.5,2,3,4,,,\n00000003_000.png,Mass,1,2,3,4,,,\n",
@@ -299,7 +324,7 @@ def test_boxes_and_thumbnails_lie_beside_the_manifest(tmp_path: Path, write_nih:
     (raw / "images" / "00000003_000.png").write_bytes(b"")
     run(raw, tmp_path)
     assert (tmp_path / "boxes.csv").read_text(encoding="utf-8").splitlines()[1:] == [
-        "00000002_000.png,Infiltration,1.5,2.0,3.0,4.0"
+        "00000002_000.png,Infiltration,1.5,2.0,3.0,4.0,80,72"
     ]
     manifest = read_manifest(tmp_path / "manifest.csv")
     pixels, known = read_thumbnails(tmp_path / "thumbnails.npy").find(manifest["sha256"])

@@ -54,14 +54,38 @@ def test_the_search_finds_what_comparing_all_with_all_finds(
             assert set(found) == brute(left, other, distance)
 
 
-def test_the_worst_spread_of_bits_is_found() -> None:
+@pytest.mark.parametrize(("many", "most"), [(near_duplicates._MANY, 16), (0, 8)])
+def test_the_worst_spread_of_bits_is_found(monkeypatch: pytest.MonkeyPatch, many: int, most: int) -> None:
     """As many differing bits as possible in every band: the case that decides whether the radii suffice."""
-    for distance in range(17):
-        for first in range(4):
-            bits = [(k + first) % 4 * 16 + k // 4 for k in range(distance)]
-            both = np.array([0, sum(1 << bit for bit in bits)], np.uint64)
-            assert pairs_within(both, both, distance)[0].tolist() == [0]
-            assert distance == 0 or pairs_within(both, both, distance - 1)[0].tolist() == []
+    monkeypatch.setattr(near_duplicates, "_MANY", many)
+    for distance in range(most + 1):
+        both = np.array([0, sum(1 << bit for bit in range(distance))], np.uint64)
+        bands = [band for band, _ in near_duplicates._plan(both, both, distance)]
+        share = [sum(bit < distance for bit in band) for band in bands]
+        assert max(share) - min(share) <= 1 or len(bands) < 3
+        assert pairs_within(both, both, distance)[0].tolist() == [0]
+        assert distance == 0 or pairs_within(both, both, distance - 1)[0].tolist() == []
+
+
+@pytest.mark.parametrize("distance", [2, 5, 8])
+def test_the_search_among_thousands_finds_what_comparing_all_with_all_finds(distance: int) -> None:
+    """Clusters round few centres, with bits that are nearly always the same, as real films have them."""
+    rng = np.random.default_rng(distance)
+    centres = rng.integers(0, 2**64, 40, dtype=np.uint64) & np.uint64(0xFFFF_FF00_FFFF_FFF0)
+    flips = np.uint64(1) << rng.integers(0, 64, (4200, 6), dtype=np.uint64)
+    some = np.bitwise_xor.reduce(np.where(rng.random(flips.shape) < 0.7, flips, np.uint64(0)), axis=1)
+    left = centres[rng.integers(0, 40, 4200)] ^ some
+    for right in (left, left[:4000] ^ np.uint64(1 << 40)):
+        assert len(near_duplicates._plan(left, right, 8)) == 3  # few hashes are searched in four bands
+        i, j, bits = pairs_within(left, right, distance)
+        expected = np.bitwise_count(left[:, None] ^ right[None])
+        near = expected <= distance
+        if right is left:
+            near &= np.tri(len(left), k=-1, dtype=bool).T
+        one, two = np.nonzero(near)
+        assert len(one) > 5
+        np.testing.assert_array_equal((i, j), (one, two))
+        np.testing.assert_array_equal(bits, expected[one, two])
 
 
 def test_a_flood_of_pairs_is_one_line_and_no_flood_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,19 +6,25 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import DrawPng, WriteNih
+from jobs import loaded_after
 from PIL import Image
 from preprocess_case import PARAMS, Case, contents, identities, make_case
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
+from pipeline import preprocess as stage
 from pipeline.errors import UserError
 from pipeline.images import prepare, read_image
 from pipeline.manifest import read_manifest, read_splits
+from pipeline.parallel import run_all
 from pipeline.params import PreprocessParams
 from pipeline.shards import open_processed
 
@@ -81,6 +87,22 @@ def test_any_number_of_workers_and_any_order_of_the_tables_give_the_same_shards(
     reordered = contents(case.run("three"))
     del one["meta.json"], reordered["meta.json"]  # it holds the hashes of the two tables
     assert one == reordered
+
+
+def test_a_worker_process_starts_without_the_tables_libraries(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the stage sends to its workers is sent to real ones; each says what it has imported once it has worked."""
+    seen: list[list[str]] = []
+
+    def look(function: Any, items: Any, what: str, workers: int, **rest: Any) -> Generator[Any, None, None]:
+        seen.extend(run_all(partial(loaded_after, function=function), items, what, 2, chunk=1))
+        return run_all(function, items, what, workers, **rest)
+
+    monkeypatch.setattr(stage, "run_all", look)
+    case.run(workers=2)
+    assert len(seen) == 20
+    for modules in seen:
+        assert "pipeline.images" in modules
+        assert not {"pandas", "pydantic", "pipeline.params", "tensorflow"} & set(modules)
 
 
 def test_a_second_run_writes_no_shard_again(case: Case) -> None:

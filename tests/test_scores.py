@@ -32,7 +32,7 @@ def _cohort(images_per_patient: int):
     labels = np.repeat(rng.integers(0, 2, 120), images_per_patient).astype(float)
     scores = np.repeat(rng.normal(size=120), images_per_patient) + labels
     patients = np.repeat([f"p{n}" for n in range(120)], images_per_patient)
-    return labels[:, None], scores[:, None], patients
+    return labels[:, None], 1 / (1 + np.exp(-scores[:, None])), patients
 
 
 def test_copies_of_an_image_do_not_narrow_the_interval():
@@ -59,3 +59,17 @@ def test_same_seed_same_interval_and_order_of_rows_does_not_matter():
     again = score(labels[order], scores[order], patients[order])
     for key in ("auc", "ci_low", "ci_high", "average_precision"):
         assert again["macro"][key] == pytest.approx(first["macro"][key], abs=1e-12)
+
+
+def test_the_calibration_error_lies_in_its_interval_and_chance_is_what_a_calibrated_model_shows():
+    # Resampling raises a calibration error; an interval of its plain draws would lie above the score itself.
+    rng = np.random.default_rng(0)
+    errors, chances = [], []
+    for _ in range(40):
+        probabilities = rng.uniform(0.02, 0.6, (400, 1))
+        labels = (rng.random((400, 1)) < probabilities).astype(float)
+        row = score(labels, probabilities, np.arange(400).astype(str))["findings"]["Mass"]
+        assert row["ece_ci_low"] <= row["ece"] <= row["ece_ci_high"]
+        errors.append(row["ece"])
+        chances.append(row["ece_chance"])
+    assert np.mean(chances) == pytest.approx(np.mean(errors), rel=0.08)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipeline.metrics import macro_auroc
 from pipeline.params import Params
 from pipeline.params_file import as_dict, load_params, parse_params, write_yaml
 from pipeline.precision import resolve_precision
+from pipeline.repeats import member_models
 from pipeline.shards import INDEX, META, open_processed, write_index
 from pipeline.train import require_defined_auc, train
 
@@ -69,6 +71,64 @@ def test_the_kept_model_is_that_of_the_best_epoch(trained, coded_images):
     assert again == pytest.approx(training["val_auc"], abs=1e-9) == pytest.approx(history["val_auc"].max())
     assert load_params(models / "params.yaml") == params
     assert not (models / ".partial").exists()
+
+
+def test_one_training_lists_itself_as_its_only_repeat(trained):
+    models, _ = trained
+    training = json.loads((models / "training.json").read_text())
+    keys = ("val_auc", "best_epoch", "epochs", "model_sha256")
+    assert training["repeats"] == [{"seed": 7, "path": "model.keras"} | {key: training[key] for key in keys}]
+    assert [path.name for path in (models / "repeats").iterdir()] == ["repeats.csv"]
+
+
+@pytest.fixture(scope="module")
+def repeated(coded_images, tmp_path_factory):
+    """Train with seeds 7 and 8, on top of what an earlier training left."""
+    folder = tmp_path_factory.mktemp("repeats")
+    (folder / "models/repeats/seed-9").mkdir(parents=True)
+    train(coded_images, folder / "models", params_of(folder, repeats=2))
+    return folder
+
+
+def test_each_repeat_is_what_its_seed_alone_gives(trained, repeated, coded_images, tmp_path):
+    first, _ = trained
+    train(coded_images, tmp_path / "models", params_of(tmp_path, seed=8))
+    for alone, together in ((first, repeated / "models"), (tmp_path / "models", repeated / "models/repeats/seed-8")):
+        pd.testing.assert_frame_equal(pd.read_csv(alone / "history.csv"), pd.read_csv(together / "history.csv"))
+    histories = [pd.read_csv(folder / "history.csv")["val_auc"] for folder in (first, tmp_path / "models")]
+    assert not histories[0].equals(histories[1])
+
+
+def test_repeats_are_recorded_with_their_models(repeated):
+    models = repeated / "models"
+    training = json.loads((models / "training.json").read_text())
+    assert [entry["path"] for entry in training["repeats"]] == ["model.keras", "repeats/seed-8/model.keras"]
+    assert [(member.seed, member.path.is_file()) for member in member_models(models, training)] == [
+        (7, True),
+        (8, True),
+    ]
+    for entry in training["repeats"]:
+        history = pd.read_csv((models / entry["path"]).with_name("history.csv"))
+        assert entry["val_auc"] == pytest.approx(history["val_auc"].max())
+        assert entry["best_epoch"] == history["val_auc"].idxmax() + 1
+    assert {path.name for path in (models / "repeats").iterdir()} == {"repeats.csv", "seed-8"}
+    assert pd.read_csv(models / "repeats/repeats.csv")["seed"].tolist() == [7, 8]
+    assert training["model_sha256"] == training["repeats"][0]["model_sha256"]
+
+
+def test_repeats_are_one_run_in_mlflow(repeated):
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{repeated}/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("chest-xray").experiment_id])
+    training = json.loads((repeated / "models/training.json").read_text())
+    assert run.info.run_id == training["mlflow"]["run_id"]
+    epochs = pd.read_csv(repeated / "models/repeats/seed-8/history.csv")["val_auc"]
+    logged = client.get_metric_history(run.info.run_id, "seed-8/val_auc")
+    assert [metric.value for metric in logged] == pytest.approx(epochs.tolist())
+    values = [entry["val_auc"] for entry in training["repeats"]]
+    assert run.data.metrics["seeds_val_auc_mean"] == pytest.approx(statistics.fmean(values))
+    assert run.data.metrics["seeds_val_auc_sd"] == pytest.approx(statistics.stdev(values))
 
 
 def test_predictions_are_of_the_images_that_they_name(trained, coded_images, tmp_path, monkeypatch):
@@ -146,13 +206,15 @@ def test_validation_without_a_defined_auc_is_refused_before_training(coded_image
         require_defined_auc(open_processed(folder))
 
 
-def test_a_killed_training_leaves_nothing_that_looks_finished(coded_images, tmp_path):
-    write_yaml(tmp_path / "params.yaml", as_dict(params_of(tmp_path, epochs=100)))
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_a_killed_training_leaves_nothing_that_looks_finished(coded_images, tmp_path, repeats):
+    write_yaml(tmp_path / "params.yaml", as_dict(params_of(tmp_path, epochs=100, repeats=repeats)))
     command = [str(Path(sys.executable).with_name("cxr")), "train", str(coded_images), "models", "-q"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (tmp_path / "models/.partial/model.keras").exists():
-        with pytest.raises(subprocess.TimeoutExpired):  # it must still be at work
-            process.wait(timeout=0.05)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not {path.name for path in (tmp_path / "models").iterdir()} & {"model.keras", "training.json", "params.yaml"}
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        while not (tmp_path / "models/.partial/model.keras").exists():
+            with pytest.raises(subprocess.TimeoutExpired):  # it must still be at work
+                process.wait(timeout=0.05)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)  # the stream ends with the last process that could write to it
+    assert process.returncode == -signal.SIGKILL
+    assert {path.name for path in (tmp_path / "models").iterdir()} <= {".partial", "tensorboard"}

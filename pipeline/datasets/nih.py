@@ -11,7 +11,18 @@ import pandas as pd
 
 from pipeline.datasets import Catalogue
 from pipeline.datasets.boxes import keep_boxes, no_boxes, numbers, positives
-from pipeline.datasets.tables import ages, complete, one_row_each, only, sexes, single_table, text_of, views, whole
+from pipeline.datasets.tables import (
+    ages,
+    complete,
+    one_row_each,
+    only,
+    read_labels,
+    sexes,
+    single_table,
+    text_of,
+    views,
+    whole,
+)
 from pipeline.datasets.tree import attach, by_key, list_files
 from pipeline.errors import UserError
 from pipeline.findings import NIH14, NIH_BOXES, NO_FINDING
@@ -51,9 +62,9 @@ def read(raw: Path, _params: DatasetParams) -> Catalogue:
     notes: Counter[str] = Counter()
     rows = _rows(table, notes)
     official = _official(raw, files)
-    split = [official.get(name, "") for name in rows["image_id"]]
+    split = [official.get(name, "") for name in rows["image_id"].tolist()]
     rows = attach(rows.assign(official_split=pd.Series(split, rows.index, dtype="str")), images, refused)
-    odd = rows["image_id"].str.split("_").str[0] != rows["patient_id"]
+    odd = rows["image_id"].str.replace("_.*", "", regex=True) != rows["patient_id"]
     refused += [
         Refused(path, Reason.CONFLICTING_NAME, "its name and the label table give different patients")
         for path in rows.loc[odd, "path"]
@@ -61,6 +72,19 @@ def read(raw: Path, _params: DatasetParams) -> Catalogue:
     rows = complete(rows[~odd], NIH14)
     boxes = _boxes(raw, [file for file in files if _BOXES.match(file.name)], rows, refused, notes)
     return Catalogue(rows, refused, left_out=left_out, notes=notes, boxes=boxes)
+
+
+def label_rows(path: Path) -> pd.DataFrame:
+    """Read a label table alone, without its images: `image_id, patient_id, view, sex, age` … and the findings.
+
+    Raises
+    ------
+    UserError
+        If it is no such table, names an image twice or a finding that is unknown.
+    """
+    table = read_labels(path, _NEEDED, _RENAMED)
+    one_row_each(table, "Image Index", path)
+    return _rows(table, Counter())
 
 
 def _label_table(raw: Path, candidates: list[PurePosixPath]) -> pd.DataFrame:
@@ -84,7 +108,8 @@ def _rows(table: pd.DataFrame, notes: Counter[str]) -> pd.DataFrame:
             "height": whole(text_of(table, "OriginalImageHeight"), 1),
         }
     )
-    found = [_findings(text, name) for text, name in zip(table["Finding Labels"], rows["image_id"], strict=True)]
+    texts, names = table["Finding Labels"].tolist(), rows["image_id"].tolist()
+    found = [_findings(text, name) for text, name in zip(texts, names, strict=True)]
     for finding in NIH14:
         rows[finding] = pd.array([finding in names for names in found], dtype="Int8")
     return rows

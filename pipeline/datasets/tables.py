@@ -135,7 +135,7 @@ def split_folder(name: str) -> str:
 
 
 def _words(column: pd.Series, words: Mapping[str, str], notes: Counter[str], what: str) -> pd.Series:
-    texts = [text.strip().lower() for text in column]
+    texts = [text.strip().lower() for text in column.tolist()]
     if others := sum(text not in words for text in texts if text):
         notes[f"{what} of another word: unknown"] += others
     return pd.Series([words.get(text, "") for text in texts], index=column.index, dtype="str")
@@ -143,7 +143,7 @@ def _words(column: pd.Series, words: Mapping[str, str], notes: Counter[str], wha
 
 def ages(column: pd.Series, notes: Counter[str], least: float = 0.0) -> list[float]:
     """Turn ages such as 58, 058Y and 006M into years; what is below `least` or impossible is unknown and counted."""
-    return [_age(text, notes, least) for text in column]
+    return [_age(text, notes, least) for text in column.tolist()]
 
 
 def _age(text: str, notes: Counter[str], least: float) -> float:

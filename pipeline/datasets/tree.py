@@ -40,8 +40,8 @@ def list_files(raw: Path, left_out: Counter[str]) -> list[PurePosixPath]:
             left_out["junk of the operating system"] += 1
         else:
             names.append(name)
-    # Part by part, as paths sort; on strings, because the full sets have 100,000 files and more.
-    return [PurePosixPath(name) for name in sorted(names, key=lambda name: name.split("/"))]
+    # Part by part, as paths sort: no name holds a character that comes before "\0", see above.
+    return [PurePosixPath(name) for name in sorted(names, key=lambda name: name.replace("/", "\0"))]
 
 
 def _walk(raw: Path, left_out: Counter[str]) -> Iterator[str]:
@@ -117,9 +117,11 @@ def attach(rows: pd.DataFrame, images: dict[str, PurePosixPath], refused: list[R
     """
     # A Series of str: map() makes floats where a dictionary has none of the names.
     paths = pd.Series(
-        [str(images[name]) if name in images else None for name in rows["image_id"]], index=rows.index, dtype="str"
+        [str(images[name]) if name in images else None for name in rows["image_id"].tolist()],
+        index=rows.index,
+        dtype="str",
     )
-    named = set(rows["image_id"])
+    named = set(rows["image_id"].tolist())  # a tenth of the time of going through the column itself
     refused += [
         Refused(shown(name), Reason.LABEL_WITHOUT_IMAGE, "named in the label table, but there is no such file")
         for name in rows.loc[paths.isna(), "image_id"]

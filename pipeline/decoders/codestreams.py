@@ -15,12 +15,13 @@ _SOF_JPEG_LS = 0xF7  # ITU-T T.87, table C.1
 
 @dataclass(frozen=True)
 class Frame:
-    """Width and height in pixels, bits a sample, and samples a pixel."""
+    """Width and height in pixels, bits a sample, and samples a pixel; the second byte of a JPEG's frame marker."""
 
     width: int
     height: int
     precision: int
     components: int
+    marker: int = 0
 
 
 def jpeg_frame(data: bytes) -> Frame:
@@ -57,7 +58,7 @@ def _jpeg_frame(data: bytes, start: int) -> Frame:
     if data.count(b"\xff\xda") > _MAX_SCANS:
         raise ImageError(Reason.UNSUPPORTED, f"a JPEG of more than {_MAX_SCANS} scans; progressive ones have about ten")
     precision, height, width, components = struct.unpack_from(">BHHB", data, start + 4)
-    return Frame(width, height, precision, components)
+    return Frame(width, height, precision, components, data[start + 1])
 
 
 def _jpeg2000_start(data: bytes) -> int:

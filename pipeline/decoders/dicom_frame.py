@@ -1,12 +1,13 @@
 """The one frame of a DICOM file, from bytes to stored values: which library decodes which transfer syntax."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decoders import gdcm_worker
+from pipeline.decoders import gdcm_worker, jpeg_end
 from pipeline.decoders.codestreams import jpeg2000_frame, jpeg_frame
 from pipeline.decoders.dicom_file import Parsed, check_rle, frame_of, guarded
 from pipeline.decoders.film import ImageError
@@ -87,6 +88,9 @@ def read_frame(parsed: Parsed, layout: Layout) -> NDArray[Any]:
         return values
 
     values = guarded(read, "damaged or truncated (pixel data)")
+    if plugin == "pillow":
+        whole = partial(jpeg_end.require_whole, frame, values, jpeg_frame(frame).marker)
+        guarded(whole, "damaged or truncated (pixel data)")
     shape = (layout.rows, layout.columns, 3)[: 2 + (layout.samples == 3)]
     if values.shape != shape or values.dtype.kind not in "ui" or values.dtype.itemsize > 2:
         raise ImageError(Reason.TRUNCATED, "damaged or truncated (pixel data of another size than announced)")

@@ -3,12 +3,17 @@
 As a program it takes the numbers of a frame as arguments, the frame on stdin, and writes the raw samples to stdout.
 """
 
+import signal
 import subprocess
 import sys
 
 _NO_GDCM = 3
 SECONDS = 60
 """After which a frame is given up."""
+_KILLED = {-signal.SIGKILL, -signal.SIGTERM}
+"""Exit statuses by another's will, such as the kernel's when memory runs out; GDCM ends by SIGABRT or SIGSEGV."""
+_ENDS_EARLY = b"premature end of data segment"
+"""What the libjpeg inside GDCM says (jerror.h, JWRN_HIT_MARKER) where GDCM itself says nothing and fills with gray."""
 
 
 def decode(frame: bytes, syntax: str, shape: tuple[int, int, int], bits: tuple[int, int, int]) -> bytes:
@@ -33,7 +38,8 @@ def decode(frame: bytes, syntax: str, shape: tuple[int, int, int], bits: tuple[i
     Raises
     ------
     ImageError
-        If GDCM refuses the frame, ends its process or takes longer than `SECONDS`.
+        Code `truncated` if GDCM refuses the frame, ends its process or finds too few coded data; `decoder-gave-up` if
+        it takes longer than `SECONDS` or is killed, which may be the fault of a busy machine.
     """
     from pipeline.decoders.film import ImageError  # here, so that the other process starts in a fifth of a second
     from pipeline.errors import UserError
@@ -42,12 +48,17 @@ def decode(frame: bytes, syntax: str, shape: tuple[int, int, int], bits: tuple[i
     command = [sys.executable, "-I", __file__, syntax, *map(str, (*shape, *bits))]
     size = shape[0] * shape[1] * shape[2] * bits[0] // 8
     failed = ImageError(Reason.TRUNCATED, "damaged or truncated (pixel data)")
-    try:  # stderr: libjpeg's remarks
-        done = subprocess.run(command, input=frame, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=SECONDS)
+    try:
+        done = subprocess.run(command, input=frame, capture_output=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        raise failed from None
+        late = f"the decoder took longer than {SECONDS} seconds: ingest it again when the machine is less busy"
+        raise ImageError(Reason.GAVE_UP, late) from None
     if done.returncode == _NO_GDCM:
         raise UserError(f"GDCM, which decodes lossless JPEG, cannot be imported by {sys.executable}: run `make setup`")
+    if done.returncode in _KILLED:
+        raise ImageError(Reason.GAVE_UP, "the decoder was killed: ingest it again when there is more free memory")
+    if _ENDS_EARLY in done.stderr:
+        raise ImageError(Reason.TRUNCATED, "damaged or truncated (the coded picture ends early)")
     if done.returncode or len(done.stdout) < size:
         raise failed
     return done.stdout[:size]

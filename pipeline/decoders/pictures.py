@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decoders import fast_png, tiff
-from pipeline.decoders.codestreams import jpeg_frame
+from pipeline.decoders import fast_png, jpeg_end, tiff
+from pipeline.decoders.codestreams import Frame, jpeg_frame
 from pipeline.decoders.film import Film, ImageError, check_size, gray_film, silence
 from pipeline.quarantine import Reason
 
@@ -59,20 +59,22 @@ def decode(data: bytes, max_pixels: int) -> Film:
         full = _full_scale(plain, None) if plain.dtype == np.uint16 else 255
         return gray_film(plain, full, alpha=plain.shape[2:] == (4,))
     layout = tiff.check(data, max_pixels) if kind == "TIFF" else None
-    if kind == "JPEG":
-        frame = jpeg_frame(data)
+    frame = jpeg_frame(data) if kind == "JPEG" else None
+    if frame:
         check_size(frame.width, frame.height, max_pixels)
     # Pillow inverts MinIsWhite up to 8 bits, not beyond.
     invert = layout is not None and layout.min_is_white and layout.bits > 8
     with silence():
-        samples, turn = _load(tiff.min_is_black(data) if invert else data, kind, layout, max_pixels)
+        samples, turn = _load(tiff.min_is_black(data) if invert else data, kind, layout, frame, max_pixels)
     if invert:
         samples = samples._replace(pixels=samples.full - samples.pixels)
     film = gray_film(samples.pixels, samples.full, alpha=samples.alpha)
     return Film(_turned(film.pixels, turn), film.notes)
 
 
-def _load(data: bytes, kind: str, layout: tiff.Layout | None, max_pixels: int) -> tuple[_Samples, int]:
+def _load(
+    data: bytes, kind: str, layout: tiff.Layout | None, frame: Frame | None, max_pixels: int
+) -> tuple[_Samples, int]:
     """Let Pillow read the file; return its samples and the EXIF orientation that is left to apply."""
     from PIL import Image as Pillow
     from PIL import UnidentifiedImageError
@@ -90,7 +92,11 @@ def _load(data: bytes, kind: str, layout: tiff.Layout | None, max_pixels: int) -
         with Pillow.open(io.BytesIO(data), formats=(kind,)) as picture:
             picture.load()
             turn = 1 if kind == "TIFF" else tiff.orientation(picture.info.get("exif", b""))  # Pillow turns TIFF itself
-            return _samples(picture, data, kind, layout), turn
+            samples = _samples(picture, data, kind, layout)
+            if frame:
+                stored = np.asarray(picture) if picture.mode == "CMYK" else samples.pixels
+                jpeg_end.require_whole(data, stored, frame.marker)
+            return samples, turn
     except ImageError as error:
         failed = error
     except UnidentifiedImageError:

@@ -4,9 +4,11 @@ A score is a `Statistic`: a function from the patients' weights to values. The s
 table, so that differences between scores are paired.
 """
 
+import functools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +102,15 @@ class Replicates:
         """Return the paired differences; both must come from the same resamples."""
         return self._like(self.point - other.point, self.draws - other.draws, self.jackknife - other.jackknife)
 
+    def centred(self) -> "Replicates":
+        """Return the scores with each one's draws moved so that their mean is the score itself.
+
+        For scores of at least 0 that resampling raises, such as a calibration error: drawing twice adds the noise
+        twice. The moved draws show how far the score spreads from sample to sample around its mean at this size.
+        """
+        raised = np.array([[np.nanmean(row) if (~np.isnan(row)).any() else 0.0] for row in self.draws])
+        return self._like(self.point, np.maximum(self.draws - (raised - self.point[:, None]), 0.0), self.jackknife)
+
     def mean(self, rows: Sequence[int] | None = None) -> "Replicates":
         """Return one score: the mean over those of the rows that are defined in the data.
 
@@ -191,17 +202,20 @@ def strata_of(patient: NDArray[np.intp], n_patients: int, labels: NDArray[np.flo
 
 def replicate(statistic: Statistic, resamples: Resamples) -> Replicates:
     """Compute the scores of the data, of every resample and of the jackknife."""
-    point = statistic(np.ones((resamples.n_patients, 1)))
-    at_once = max(1, _CHUNK_VALUES // resamples.n_patients)
-    draws = [
-        statistic(resamples.draws[:, start : start + at_once].astype(np.float64))
-        for start in range(0, resamples.draws.shape[1], at_once)
-    ]
-    n_groups = int(resamples.groups.max()) + 1
-    without = [
-        statistic((resamples.groups[:, None] != np.arange(start, min(start + at_once, n_groups))).astype(np.float64))
-        for start in range(0, n_groups, at_once)
-    ]
+    with _one_thread():
+        point = statistic(np.ones((resamples.n_patients, 1)))
+        at_once = max(1, _CHUNK_VALUES // resamples.n_patients)
+        draws = [
+            statistic(resamples.draws[:, start : start + at_once].astype(np.float64))
+            for start in range(0, resamples.draws.shape[1], at_once)
+        ]
+        n_groups = int(resamples.groups.max()) + 1
+        without = [
+            statistic(
+                (resamples.groups[:, None] != np.arange(start, min(start + at_once, n_groups))).astype(np.float64)
+            )
+            for start in range(0, n_groups, at_once)
+        ]
     return Replicates(
         point[:, 0], np.concatenate(draws, 1), np.concatenate(without, 1), resamples.confidence, resamples.interval
     )
@@ -280,6 +294,18 @@ def divide(above: Floats, below: Floats) -> Floats:
     """Divide, NaN where the divisor is 0."""
     result: Floats = np.divide(above, below, out=np.full(np.broadcast(above, below).shape, np.nan), where=below != 0)
     return result
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    """Keep matrix products on one thread: they are small, and threads that wait for each other cost a hundredfold."""
+    return cast("AbstractContextManager[object]", _thread_pools().limit(limits=1, user_api="blas"))
+
+
+@functools.cache
+def _thread_pools() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _held(holds: NDArray[np.bool_], patient: NDArray[np.intp], n_patients: int) -> NDArray[np.bool_]:

@@ -21,11 +21,12 @@ class DeLong:
     covariance: Floats
 
     def interval(self, k: int, confidence: float) -> tuple[float, float]:
-        """Return the normal interval of model `k`, cut at 0 and 1."""
+        """Return the normal interval of model `k`, cut at 0 and 1; NaN without a variance."""
         from scipy.stats import norm
 
         half = float(norm.ppf((1 + confidence) / 2)) * float(np.sqrt(self.covariance[k, k]))
-        return max(0.0, float(self.auroc[k]) - half), min(1.0, float(self.auroc[k]) + half)
+        low, high = np.clip(self.auroc[k] + np.array([-half, half]), 0, 1)
+        return float(low), float(high)
 
     def p_value(self) -> float:
         """Return the two-sided p value of the first two models' difference; NaN if it has no variance."""

@@ -68,6 +68,25 @@ def probability_statistic(
     return statistic
 
 
+def chance_of_ece(labels: NDArray[np.floating[Any]], probabilities: NDArray[np.floating[Any]], bins: int) -> float:
+    """Return the calibration error that a perfectly calibrated model would show by chance, on average.
+
+    In each bin the share of positives then differs from the mean probability by a binomial error; its mean size is
+    sqrt(2 / pi) standard deviations (normal approximation). Images count as independent, so with several images a
+    patient it is somewhat too small.
+
+    Parameters
+    ----------
+    labels, probabilities, bins
+        As in `probability_statistic`.
+    """
+    p = probabilities[~np.isnan(labels)].astype(np.float64)
+    if not len(p):
+        return float("nan")
+    variances = np.bincount(adaptive_bins(p, bins), weights=p * (1 - p))
+    return float(np.sqrt(2 / np.pi) * np.sqrt(variances).sum() / len(p))
+
+
 def adaptive_bins(probabilities: NDArray[np.floating[Any]], bins: int) -> NDArray[np.intp]:
     """Put images into bins of equal counts, numbered from 0, and equal probabilities into one bin.
 

@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.params import EvaluateParams
-from pipeline.statistics.bootstrap import Floats, Replicates, Resamples, replicate, stack
+from pipeline.statistics.bootstrap import Estimate, Floats, Replicates, Resamples, replicate, stack
 from pipeline.statistics.delong import delong
-from pipeline.statistics.probability import SCORES, probability_statistic
+from pipeline.statistics.probability import SCORES, chance_of_ece, probability_statistic
 from pipeline.statistics.ranks import rank_statistic
 
 _ESTIMATED = ("auc", "average_precision", "brier", "ece")
+_AFTER = ("brier", "ece")
 _PARTS = ("reliability", "resolution", "uncertainty", "within_bin")
 _ROWS = ("auc", "average_precision", *SCORES)
 
@@ -47,29 +48,26 @@ def score_findings(
         the others are named in `undefined`. DeLong's interval stands beside where each patient has one image.
     """
     once = len(labels) == resamples.n_patients
-    scored = [_replicates(labels[:, k], probabilities[:, k], resamples, params) for k in range(len(findings))]
-    after = (
-        []
-        if calibrated is None
-        else [
-            replicate(probability_statistic(labels[:, k], calibrated[:, k], resamples, params.bins), resamples)
-            for k in range(len(findings))
-        ]
-    )
-    rows = {}
+    columns = range(len(findings))
+    scored = [_replicates(labels[:, k], probabilities[:, k], resamples, params) for k in columns]
+    errors = [] if calibrated is None else [_errors(labels[:, k], calibrated[:, k], resamples, params) for k in columns]
+    rows: dict[str, dict[str, Any]] = {}
     for k, name in enumerate(findings):
-        rows[name] = _row(scored[k], _ROWS, _ESTIMATED) | {
-            part: float(scored[k].point[_ROWS.index(part)]) for part in _PARTS
-        }
-        if after:
-            rows[name] |= _row(after[k], SCORES, ("brier", "ece"), "calibrated_")
+        rows[name] = _row(scored[k], _ROWS, _ESTIMATED) | _parts(scored[k])
+        rows[name]["ece_chance"] = chance_of_ece(labels[:, k], probabilities[:, k], params.bins)
+        if calibrated is not None:
+            rows[name] |= _row(errors[k], SCORES, _AFTER, "calibrated_")
+            rows[name]["calibrated_ece_chance"] = chance_of_ece(labels[:, k], calibrated[:, k], params.bins)
         if once:
             rows[name] |= _delong(labels[:, k], probabilities[:, k], params.confidence)
         rows[name] |= counts_of(labels[:, k])
-    defined = [k for k in range(len(findings)) if not np.isnan(scored[k].point[0])]
-    macro = _means(scored, _ROWS, _ESTIMATED, defined) | (
-        _means(after, SCORES, ("brier", "ece"), defined, "calibrated_") if after else {}
-    )
+    defined = [k for k in columns if not np.isnan(scored[k].point[0])]
+    macro: dict[str, Any] = _means(scored, _ROWS, _ESTIMATED, defined)
+    macro |= _means(errors, SCORES, _AFTER, defined, "calibrated_") if errors else {}
+    macro |= {
+        name: float(np.mean([rows[findings[k]][name] for k in defined])) if defined else float("nan")
+        for name in ("ece_chance", "calibrated_ece_chance")[: 1 + bool(errors)]
+    }
     undefined = ", ".join(name for k, name in enumerate(findings) if k not in defined)
     return {
         "images": len(labels),
@@ -93,14 +91,21 @@ def counts_of(labels: NDArray[np.floating[Any]]) -> dict[str, float]:
 
 def _replicates(labels: Floats, probabilities: Floats, resamples: Resamples, params: EvaluateParams) -> Replicates:
     ranks = rank_statistic(labels, probabilities, resamples)
-    errors = probability_statistic(labels, probabilities, resamples, params.bins)
-    return stack([replicate(ranks, resamples), replicate(errors, resamples)])
+    return stack([replicate(ranks, resamples), _errors(labels, probabilities, resamples, params)])
+
+
+def _errors(labels: Floats, probabilities: Floats, resamples: Resamples, params: EvaluateParams) -> Replicates:
+    return replicate(probability_statistic(labels, probabilities, resamples, params.bins), resamples)
+
+
+def _parts(scored: Replicates) -> dict[str, float]:
+    return {part: float(scored.point[_ROWS.index(part)]) for part in _PARTS}
 
 
 def _row(scored: Replicates, names: tuple[str, ...], wanted: tuple[str, ...], prefix: str = "") -> dict[str, float]:
     row: dict[str, float] = {}
     for name in wanted:
-        row |= scored.estimate(names.index(name)).as_dict(f"{prefix}{name}")
+        row |= _estimate(scored[[names.index(name)]], name).as_dict(f"{prefix}{name}")
     return row
 
 
@@ -112,8 +117,13 @@ def _means(
     row: dict[str, float] = {}
     for name in wanted:
         rows = [k * len(names) + names.index(name) for k in defined]
-        row |= together.mean(rows).estimate().as_dict(f"{prefix}{name}")
+        row |= _estimate(together.mean(rows), name).as_dict(f"{prefix}{name}")
     return row
+
+
+def _estimate(scored: Replicates, name: str) -> Estimate:
+    """Return one score; the calibration error around itself, because resampling raises it (`Replicates.centred`)."""
+    return (scored.centred() if name == "ece" else scored).estimate()
 
 
 def _delong(labels: Floats, probabilities: Floats, confidence: float) -> dict[str, float]:
