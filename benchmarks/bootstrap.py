@@ -15,7 +15,8 @@ import time
 import numpy as np
 
 from pipeline.params import EvaluateParams
-from pipeline.statistics.bootstrap import Floats, Resamples, replicate, resample
+from pipeline.statistics.bootstrap import Resamples, replicate, resample
+from pipeline.statistics.intervals import Floats
 from pipeline.statistics.ranks import rank_statistic
 
 # Positive images of 112,120, in the order of pipeline.findings.NIH14.

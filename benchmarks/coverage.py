@@ -23,7 +23,8 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from pipeline.params import EvaluateParams
-from pipeline.statistics.bootstrap import Estimate, Floats, Replicates, Resamples, replicate, resample, stack
+from pipeline.statistics.bootstrap import Replicates, Resamples, replicate, resample, stack
+from pipeline.statistics.intervals import Estimate, Floats
 from pipeline.statistics.probability import SCORES, probability_statistic
 from pipeline.statistics.ranks import rank_statistic
 from pipeline.statistics.student import t_test

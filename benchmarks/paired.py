@@ -13,8 +13,9 @@ import pandas as pd
 from pipeline.compare import compare_tables
 from pipeline.findings import NIH14
 from pipeline.params import EvaluateParams
-from pipeline.statistics.bootstrap import Floats, resample
+from pipeline.statistics.bootstrap import resample
 from pipeline.statistics.delong import delong
+from pipeline.statistics.intervals import Floats
 from pipeline.statistics.paired import p_value, scores_of
 
 

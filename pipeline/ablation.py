@@ -11,11 +11,12 @@ from typing import Any
 
 from pipeline.ablation_table import BASELINE, write_table
 from pipeline.errors import UserError
-from pipeline.experiments import Copy, alone, fetch_files, finished, make_copy, reproduce, require_git, run
+from pipeline.experiments import alone, fetch_files, finished, reproduce, require_git, run
 from pipeline.files import sha256_text
 from pipeline.params import Params, TrackingParams
 from pipeline.params_file import load_params, read_yaml
 from pipeline.progress import note, warn
+from pipeline.project_copy import Copy, make_copy
 from pipeline.tracking import configured_uri
 
 _RESULTS = ("reports/predictions.csv", "models/training.json")
@@ -58,7 +59,7 @@ def ablation(root: Path, out: Path, only: Sequence[str] = ()) -> bool:
     """Run the variants that are missing, one after another, and write the table after each.
 
     The project itself is brought up to date first (`dvc repro evaluate`): that is the baseline. The variants run in a
-    copy of it (see `pipeline.experiments`).
+    copy of it (see `pipeline.project_copy`).
 
     Parameters
     ----------

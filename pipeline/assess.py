@@ -11,8 +11,9 @@ from pipeline.files import atomic_open, write_json
 from pipeline.params import EvaluateParams
 from pipeline.predictions import arrays_of
 from pipeline.statistics import calibration, operating_points
-from pipeline.statistics.bootstrap import Floats, Resamples, resample
+from pipeline.statistics.bootstrap import Resamples, resample
 from pipeline.statistics.curves import pr_table, reliability_table, roc_table
+from pipeline.statistics.intervals import Floats
 from pipeline.statistics.scores import score_findings
 from pipeline.statistics.subgroups import subgroups
 

@@ -15,8 +15,9 @@ from pipeline.predictions import arrays_of
 from pipeline.predictions_columns import few
 from pipeline.predictions_file import Patients, Predictions, load_predictions
 from pipeline.progress import note
-from pipeline.statistics.bootstrap import Floats, Replicates, resample
+from pipeline.statistics.bootstrap import Replicates, resample
 from pipeline.statistics.delong import delong
+from pipeline.statistics.intervals import Floats
 from pipeline.statistics.paired import SCORES, holm, mean_of, p_value, scores_of
 from pipeline.statistics.scores import counts_of
 

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.statistics.bootstrap import Floats, Replicates, Resamples, replicate, stack
+from pipeline.statistics.bootstrap import Replicates, Resamples, replicate, stack
+from pipeline.statistics.intervals import Floats
 from pipeline.statistics.ranks import rank_statistic
 
 WORDS = ("view", "sex")

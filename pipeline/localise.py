@@ -16,7 +16,8 @@ from pipeline.map_scores import CUTS, IOBB, IOU, SCORES, chance_of, score_map
 from pipeline.params import EvaluateParams
 from pipeline.progress import track
 from pipeline.shards import Processed
-from pipeline.statistics.bootstrap import Floats, Replicates, Resamples, divide, patient_sums, replicate, resample
+from pipeline.statistics.bootstrap import Replicates, Resamples, divide, patient_sums, replicate, resample
+from pipeline.statistics.intervals import Floats
 
 if TYPE_CHECKING:
     import keras

@@ -279,9 +279,9 @@ class EvaluateParams:
     resamples: Annotated[int, Field(ge=100, le=100_000, description="bootstrap resamples of patients")] = 2000
     confidence: Annotated[float, Field(ge=0.5, lt=1, description="level of the intervals")] = 0.95
     interval: Annotated[
-        Literal["bca", "percentile"],
-        Field(description="which bootstrap interval is printed; metrics.json holds both"),
-    ] = "bca"
+        Literal["expanded", "percentile", "bca"],
+        Field(description="which bootstrap interval is printed (docs/statistics.md); metrics.json holds all three"),
+    ] = "expanded"
     seed: Annotated[Seed, Field(description="of the bootstrap")] = 7
     flip: Annotated[bool, Field(description="score the mean over each image and its mirror image")] = False
     ensemble: Annotated[bool, Field(description="train.repeats above 1: score the mean of the repeats' outputs")] = (
@@ -296,7 +296,7 @@ class EvaluateParams:
     calibration: Annotated[
         Literal["auto", "none", "temperature", "platt", "isotonic"],
         Field(
-            description="fitted on validation; auto: the simplest within one standard error of the least held-out log-loss"
+            description="fitted on validation; auto: the simplest method whose held-out log-loss is as good as the best"
         ),
     ] = "auto"
     bins: Annotated[int, Field(ge=2, le=100, description="bins of equally many images, for calibration error")] = 10
@@ -334,11 +334,9 @@ class PromoteParams:
     macro_margin: Annotated[
         Fraction, Field(description="mean AUC: the difference's lower bound is above minus this")
     ] = 0.01
-    finding_margin: Annotated[
-        Fraction, Field(description="no finding's AUC is worse by more than this beyond its interval")
-    ] = 0.05
+    finding_margin: Annotated[Fraction, Field(description="no finding's AUC is worse by more than this")] = 0.05
     subgroup_margin: Annotated[
-        Fraction, Field(description="no subgroup's mean AUC is worse by more than this beyond its interval")
+        Fraction, Field(description="no sex's, age band's or view's mean AUC is worse by more than this")
     ] = 0.05
     max_calibration_error: Annotated[
         Fraction, Field(description="mean calibration error of the candidate's calibrated probabilities, at most")

@@ -111,6 +111,8 @@ def store(folder: Path, number: int, evidence: Evidence, version: str) -> None:
     for name, path in evidence.files.items():
         if name == "predictions.csv":
             _write_rows(partial / name, evidence)
+        elif name == "training.json":
+            write_json(partial / name, _of_one_model(evidence.training))
         elif path.is_file():
             _copy(path, partial / name)
     about = {
@@ -214,6 +216,11 @@ def _difference(candidate: Evidence, champion: Evidence) -> str:
     changed = (unequal & ~(np.isnan(candidate.labels) & np.isnan(champion.labels))).any(axis=1)
     changed |= (candidate.test["patient_id"] != champion.test["patient_id"]).to_numpy()
     return f"{int(changed.sum())} of {len(changed)} test images have another patient or label" if changed.any() else ""
+
+
+def _of_one_model(training: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the repeats with further seeds, which are not stored, so that `cxr evaluate` can read the folder."""
+    return training | {"repeats": training["repeats"][:1]} if "repeats" in training else training
 
 
 def _write_rows(path: Path, evidence: Evidence) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.params import EvaluateParams, PromoteParams
-from pipeline.statistics.bootstrap import Estimate, Replicates, Resamples, replicate, resample, stack
+from pipeline.statistics.bootstrap import Replicates, Resamples, replicate, resample, stack
+from pipeline.statistics.intervals import Estimate
 from pipeline.statistics.ranks import rank_statistic
 
 Outcome = Literal["pass", "fail", "not compared"]

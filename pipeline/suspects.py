@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.crops import cropped_pairs
 from pipeline.leaks import suspects
 from pipeline.near_duplicates import Hashes, Places, pairs_within, renumbered, similarity
 from pipeline.parallel import run_all
@@ -143,11 +144,35 @@ def _similar(
     i, j, distance = i[other], j[other], distance[other]
     alike = _alike(left, right, i, j, params.similarity)
     keep = np.where(np.isnan(alike), distance <= UNSEEN, alike >= params.similarity).astype(bool)
-    one, two = left.table.iloc[i[keep]], right.table.iloc[j[keep]]
+    i, j, alike = i[keep], j[keep], alike[keep]
+    more_i, more_j, more_alike = _cropped(left, right, a, b, params.similarity)
+    new = ~np.isin(more_i * len(right.table) + more_j, i * len(right.table) + j)
+    cropped = np.repeat([False, True], [len(i), int(new.sum())])
+    i, j = np.concatenate([i, more_i[new]]), np.concatenate([j, more_j[new]])
+    alike = np.concatenate([alike, more_alike[new]])
+    distance = np.bitwise_count(left.hashes[i] ^ right.hashes[j])
+    one, two = left.table.iloc[i], right.table.iloc[j]
     names = {"image_id": "image", "split": "split", "patient_id": "patient_id"}
     columns = {f"{new}_a": one[old].to_numpy() for old, new in names.items()}
     columns |= {f"{new}_b": two[old].to_numpy() for old, new in names.items()}
-    return pd.DataFrame(columns | {"distance": distance[keep].astype(np.int64), "similarity": alike[keep]})
+    return pd.DataFrame(columns | {"distance": distance.astype(np.int64), "similarity": alike, "cropped": cropped})
+
+
+def _cropped(
+    left: Films, right: Films, a: Places, b: Places, least: float
+) -> tuple[Places, Places, NDArray[np.float64]]:
+    """Return the rows of pictures of which one looks like a part of the other, among those with a stored thumbnail."""
+    ours, known = left.store.find(left.table["sha256"].iloc[a])
+    a, ours = a[known], ours[known]
+    if left is right:
+        b, theirs = a, ours
+    else:
+        theirs, known = right.store.find(right.table["sha256"].iloc[b])
+        b, theirs = b[known], theirs[known]
+    i, j, alike = cropped_pairs(ours, theirs, least)
+    i, j = a[i], b[j]
+    other = (left.table["sha256"].to_numpy()[i] != right.table["sha256"].to_numpy()[j]).astype(bool)
+    return i[other], j[other], alike[other]
 
 
 def _alike(left: Films, right: Films, i: Places, j: Places, least: float) -> NDArray[np.float64]:
@@ -170,4 +195,4 @@ def _patients(pairs: pd.DataFrame) -> pd.Series:
 def _how(pairs: pd.DataFrame) -> pd.Series:
     seen = pairs["similarity"].notna()
     words = {True: "nearly the same picture", False: "nearly the same hash, not compared: no thumbnail"}
-    return seen.map(words).astype("str")
+    return seen.map(words).astype("str").mask(pairs["cropped"], "nearly the same picture, one of the two cropped")

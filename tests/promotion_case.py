@@ -70,7 +70,9 @@ def register_models(folder: Path, count: int, uri: str) -> list[dict[str, Any]]:
         run = Run(TrackingParams(uri=uri, system_metrics=False), name=f"training {number}")
         log_model(str(folder / "tiny_model.py"))
         run.end()
-        about = {"model_sha256": sha256(path), "processed_sha256": "0" * 64, "code_version": "f" * 40}
+        about: dict[str, Any] = {"model_sha256": sha256(path), "processed_sha256": "0" * 64, "code_version": "f" * 40}
+        seeds = [{"seed": 7, "path": "model.keras"}, {"seed": 8, "path": "repeats/seed-8/model.keras"}]
+        about["repeats"] = [entry | {"model_sha256": about["model_sha256"]} for entry in seeds]
         trainings.append(about | {"findings": list(FINDINGS), "mlflow": {"run_id": run.id, "uri": run.uri}})
     return trainings
 

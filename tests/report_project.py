@@ -1,5 +1,7 @@
 """Small projects for the tests of the report: every file that the earlier stages write, without a training."""
 
+import functools
+import shutil
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -221,17 +223,27 @@ def make(root: Path, values: dict[str, dict[str, object]]) -> Project:
     return project
 
 
-def make_nih(folder: Path) -> Project:
-    root = folder / "胸片 报告"
+@functools.cache
+def nih_project(folder: Path) -> Project:
+    """Return 120 films in NIH's layout; made once for all tests, which work on copies."""
+    root = folder / "nih" / "胸片 报告"
     (root / "data" / "raw").mkdir(parents=True)
     nih_raw(root / "data" / "raw")
     return make(root, {"split": {"train": 0.5, "val": 0.2, "test": 0.3}})
 
 
-def make_pneumonia(folder: Path) -> Project:
-    root = folder / "a b"
+@functools.cache
+def pneumonia_project(folder: Path) -> Project:
+    """Return 72 films with one finding, of which neither sex nor age is known."""
+    root = folder / "pneumonia" / "a b"
     (root / "data" / "raw").mkdir(parents=True)
     pneumonia_raw(root / "data" / "raw")
     dataset = {"preset": "pneumonia", "adapter": "pneumonia"}
     source = {"source": "local", "archive": "/home/dr who/a.zip"}
     return make(root, {"dataset": dataset, "download": source, "split": {"protocol": "folder"}})
+
+
+def copy_of(project: Project, folder: Path) -> Project:
+    root = folder / "副本 1"
+    shutil.copytree(project.root, root)
+    return Project(root, project.params)

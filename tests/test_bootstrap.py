@@ -10,16 +10,16 @@ from scipy import stats
 from pipeline.params import EvaluateParams
 from pipeline.statistics import bootstrap
 from pipeline.statistics.bootstrap import (
-    bca_levels,
+    VANISHING,
     column_means,
     divide,
-    estimate,
     patient_sums,
     replicate,
     resample,
     stack,
     strata_of,
 )
+from pipeline.statistics.intervals import bca_levels, estimate
 
 PARAMS = EvaluateParams(resamples=500, seed=3)
 LABELS = hnp.arrays(
@@ -88,11 +88,26 @@ def test_undefined_is_nan_and_counted():
     assert 0.4 <= some.ci_low <= some.ci_high <= 0.6
 
 
+def test_the_expanded_interval_is_wider_than_the_percentiles_as_students_t_is():
+    rng = np.random.default_rng(2)
+    normal = rng.normal(size=12)
+    draws = rng.choice(normal, (20_000, 12)).mean(axis=1)
+    without = (normal.sum() - normal) / 11
+    found = estimate(normal.mean(), draws, without, 0.95, "expanded")
+    assert (found.ci_low, found.ci_high) == (found.expanded_low, found.expanded_high)
+    # The textbook's interval of twelve normal values; the resamples' own standard deviation has 12, not 11, below it.
+    low, high = stats.t.interval(0.95, 11, normal.mean(), stats.sem(normal))
+    plain = found.percentile_high - found.percentile_low
+    assert plain < 0.9 * (high - low)
+    assert found.expanded_high - found.expanded_low == pytest.approx(high - low, rel=0.1)
+
+
 def test_names_of_the_file():
     found = estimate(0.5, np.array([0.4, 0.6]), np.array([0.5]), 0.95, "bca")
     assert set(found.as_dict("auc")) == {
-        "auc", "ci_low", "ci_high", "percentile_low", "percentile_high", "bca_low", "bca_high", "n_resamples",
-    }  # fmt: skip
+        *("auc", "ci_low", "ci_high", "expanded_low", "expanded_high", "percentile_low", "percentile_high"),
+        *("bca_low", "bca_high", "n_resamples"),
+    }
     assert found.as_dict("brier")["brier_ci_low"] == found.ci_low
     assert found.as_dict("brier")["brier"] == 0.5
 
@@ -182,11 +197,21 @@ def test_no_finding_with_a_stratum_vanishes_and_the_rarest_keeps_its_count(label
         with_label = [np.unique(resamples.patient[labels[:, k] == value]) for value in (1, 0)]
         holders[k] = min(with_label, key=len)
     present = {k: resamples.draws[held].sum(axis=0) for k, held in holders.items()}
-    for k in set(strata) - {labels.shape[1]}:
-        assert (present[k] >= 1).all()
+    assert all((present[k] >= 1).all() for k in set(strata) - {labels.shape[1]})
     rarest = min((k for k in holders if len(holders[k])), key=lambda k: len(holders[k]), default=None)
     if rarest is not None:
         assert (present[rarest] == len(holders[rarest])).all()
+
+
+def test_labels_that_enough_patients_have_make_no_stratum():
+    labels = np.zeros((500, 2))
+    labels[:VANISHING, 0] = 1
+    labels[: VANISHING - 1, 1] = 1
+    patient = np.arange(500)
+    strata = strata_of(patient, 500, labels)
+    assert strata.tolist() == [1] * (VANISHING - 1) + [2] * (500 - VANISHING + 1)
+    labels[VANISHING - 1, 1] = 1
+    assert set(strata_of(patient, 500, labels)) == {2}
 
 
 def test_a_single_positive_patient_is_in_every_resample():

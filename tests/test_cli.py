@@ -36,7 +36,9 @@ def project(tmp_path: Path, write_nih: WriteNih, monkeypatch: pytest.MonkeyPatch
 
 
 def test_all_stages_are_commands() -> None:
-    assert {*STAGES, "audit", "doctor", "preset", "simulate"} <= set(commands())
+    assert {*STAGES, "audit", "doctor", "preset", "simulate", "score", "compare", "promote", "ablation"} <= set(
+        commands()
+    )
 
 
 @pytest.mark.parametrize("command", commands())

@@ -90,6 +90,13 @@ def test_ages_of_the_header(tmp_path: Path, age: str, years: float | None) -> No
     assert catalogue.notes["age missing or impossible: unknown"] == (years is None)
 
 
+def test_other_words_of_the_header_are_unknown_and_counted(tmp_path: Path) -> None:
+    catalogue = read(tree(tmp_path, ROWS, ViewPosition="LLO", PatientSex="O"))
+    assert set(catalogue.rows["view"]) == set(catalogue.rows["sex"]) == {""}
+    assert catalogue.notes["view position in the header is a decubitus or an oblique one: unknown"] == 3
+    assert catalogue.notes["sex in the header is O (other): unknown"] == 3
+
+
 def test_a_file_that_is_no_dicom_keeps_its_row_for_ingest_to_refuse(tmp_path: Path) -> None:
     raw = tree(tmp_path, ROWS[:1])
     (raw / "stage_2_train_images" / f"{NONE}.dcm").write_bytes(b"no image")

@@ -638,6 +638,26 @@ def test_sexes_are_the_manifest_s(tmp_path: Path, stored: str, sex: str) -> None
     assert facts(tmp_path, t00100040=("CS", stored))[1] == sex
 
 
+@pytest.mark.parametrize(
+    ("view", "sex", "classes"),
+    [
+        ("PA", "F", []),
+        ("", "", []),
+        ("LLO", "M", ["view position in the header is a decubitus or an oblique one: unknown"]),
+        ("RLD", "O", ["view position in the header is a decubitus or an oblique one: unknown",
+                      "sex in the header is O (other): unknown"]),
+        ("DOE", "JANE", ["view position in the header is no term of DICOM: unknown",
+                         "sex in the header is no term of DICOM: unknown"]),
+    ],
+)  # fmt: skip
+def test_other_words_are_named_by_their_class_alone(tmp_path: Path, view: str, sex: str, classes: list[str]) -> None:
+    (tmp_path / "film").write_bytes(film(GRAY, t00185101=("CS", view), t00100040=("CS", sex)))
+    found = read_facts(tmp_path / "film")
+    assert list(found.unknown) == classes
+    assert "DOE" not in str(found)
+    assert "JANE" not in str(found)
+
+
 def test_facts_are_of_the_allowed_words_and_unknown_is_said(tmp_path: Path) -> None:
     view, sex, age = facts(tmp_path)
     assert (view, sex) == ("", "")

@@ -175,7 +175,7 @@ def test_intervals_are_the_bootstraps_of_patients():
     for k, rate in enumerate(RATES):
         low, high = np.quantile(np.array(rows)[:, k], (0.025, 0.975))
         assert (found[f"{rate}_percentile_low"], found[f"{rate}_percentile_high"]) == pytest.approx((low, high))
-        assert found[f"{rate}_ci_low"] == found[f"{rate}_bca_low"]
+        assert found[f"{rate}_ci_low"] == found[f"{rate}_expanded_low"]
         assert f"{rate}_ci_method" not in found
 
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from pipeline.params import EvaluateParams
-from pipeline.statistics.bootstrap import Replicates, estimate, resample
+from pipeline.statistics.bootstrap import Replicates, resample
+from pipeline.statistics.intervals import estimate
 from pipeline.statistics.paired import SCORES, holm, mean_of, p_value, scores_of
 
 PERCENTILE = EvaluateParams(resamples=100, seed=5, interval="percentile")
@@ -83,7 +85,19 @@ def test_p_by_hand():
     assert np.isnan(p_value(replicates(1, [np.nan] * 5)))
 
 
-@pytest.mark.parametrize("interval", ["bca", "percentile"])
+def test_p_of_the_bca_interval_by_hand():
+    # Without acceleration the bounds lie at the levels Phi(2 z0 + z); at 0 that level is the share of draws below 0.
+    even, draws = np.linspace(-1, 1, 21), np.arange(-19.5, 979.5)  # 999 draws, 20 of them below 0
+    for share in (0.4, 0.5, 0.6):
+        value = np.quantile(draws, share)
+        found = Replicates(np.array([value]), draws[None], even[None], 0.95, "bca")
+        z0 = norm.ppf(((draws < value).sum() + (draws == value).sum() / 2) / 999)
+        assert p_value(found) == pytest.approx(2 * norm.cdf(norm.ppf(21 / 1000) - 2 * z0), abs=1e-5)
+    beyond = Replicates(np.array([900.0]), draws[None] + 100, even[None], 0.95, "bca")
+    assert p_value(beyond) == 2 / 1000  # the formula gives 8e-7, but 999 resamples cannot show that
+
+
+@pytest.mark.parametrize("interval", ["expanded", "bca", "percentile"])
 @given(seed=st.integers(0, 2**31), shift=st.floats(-2.5, 2.5), skew=st.sampled_from([0.0, 0.3, 1.0]))
 def test_p_is_where_the_interval_begins_to_leave_out_zero(interval, seed, shift, skew):
     rng = np.random.default_rng(seed)
@@ -103,7 +117,7 @@ def test_p_is_where_the_interval_begins_to_leave_out_zero(interval, seed, shift,
 
 
 def test_swapping_the_models_turns_the_signs_and_keeps_p():
-    for interval in ("bca", "percentile"):
+    for interval in ("expanded", "bca", "percentile"):
         params = EvaluateParams(resamples=300, seed=2, interval=interval)
         patients, labels, a, b = drawn(3)
         there, _ = differences(patients, labels, a, b, params)
@@ -116,7 +130,7 @@ def test_swapping_the_models_turns_the_signs_and_keeps_p():
 
 
 @settings(max_examples=15)
-@given(seed=st.integers(0, 10_000), interval=st.sampled_from(["bca", "percentile"]))
+@given(seed=st.integers(0, 10_000), interval=st.sampled_from(["expanded", "bca", "percentile"]))
 def test_a_model_against_itself_has_no_difference_and_p_1(seed, interval):
     patients, labels, a, _ = drawn(seed, n_patients=8)
     difference, _ = differences(patients, labels, a, a, EvaluateParams(resamples=100, interval=interval))
@@ -134,7 +148,7 @@ def test_p_falls_as_the_difference_grows():
     assert ps[-1] == pytest.approx(2 / 1001, abs=2e-3)
 
 
-@pytest.mark.parametrize("interval", ["bca", "percentile"])
+@pytest.mark.parametrize("interval", ["expanded", "bca", "percentile"])
 def test_p_is_uniform_where_the_models_are_equally_good(interval):
     params = EvaluateParams(resamples=200, interval=interval)
     ps = []
@@ -174,5 +188,5 @@ def test_the_estimate_of_a_difference_is_that_of_its_draws():
     patients, labels, a, b = drawn(6)
     difference, _ = differences(patients, labels, a, b, EvaluateParams(resamples=150))
     found = difference.estimate(0)
-    assert found == estimate(difference.point[0], difference.draws[0], difference.jackknife[0], 0.95, "bca")
+    assert found == estimate(difference.point[0], difference.draws[0], difference.jackknife[0], 0.95, "expanded")
     assert found.ci_low <= found.value <= found.ci_high

@@ -25,6 +25,15 @@ TINY = {
 }
 
 
+DOCUMENTS = ("metrics", "calibration", "operating_points", "subgroups", "floor", "localisation")
+TABLES = (
+    "data/manifest.csv",
+    "data/splits.csv",
+    "reports/predictions.csv",
+    *(f"reports/{name}.json" for name in DOCUMENTS),
+)
+
+
 def run(folder: Path, *command: str) -> str:
     """Run a command of the environment in a project folder; its output, or the test fails with it."""
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -40,7 +49,7 @@ def run(folder: Path, *command: str) -> str:
 def outputs(folder: Path) -> dict[str, str]:
     """Hash what must be the same from the same seed."""
     shards = sorted((folder / "data/processed").glob("*.tfrecord"))
-    tables = [folder / name for name in ("data/manifest.csv", "data/splits.csv", "reports/metrics.json")]
+    tables = [folder / name for name in TABLES] + sorted((folder / "reports/plots").glob("*.csv"))
     return {str(path.relative_to(folder)): sha256_file(path) for path in [*shards, *tables]}
 
 
@@ -75,6 +84,21 @@ def test_every_stage_left_its_output(project):
     assert not list(project.rglob("*.partial*"))
 
 
+def test_the_checklists_point_at_what_is_there(project):
+    page = (project / "reports/report.html").read_text(encoding="utf-8")
+    lists = json.loads((project / "reports/checklists.json").read_text(encoding="utf-8"))
+    assert {name: len(each["items"]) for name, each in lists.items()} == {"claim2024": 44, "tripod_ai": 52}
+    for each in lists.values():
+        assert each["answered"] == sum(bool(item["answer"]) for item in each["items"])
+        for item in each["items"]:
+            assert bool(item["answer"]) == bool(item["evidence"]), item
+            for place in filter(None, item["evidence"].split("; ")):
+                name, _, anchor = place.partition(" ")[0].partition("#")
+                folder = project / "reports" if name == "report.html" else project
+                assert (folder / name).exists() or (ROOT / name).exists(), place
+                assert not anchor or f'id="{anchor}"' in page, place
+
+
 def test_the_run_is_in_mlflow(project):
     code = (
         "import json, mlflow\nmlflow.set_tracking_uri('sqlite:///mlflow.db')\n"
@@ -92,7 +116,10 @@ def test_the_run_is_in_mlflow(project):
     assert tags["manifest_sha256"] == sha256_file(project / "data/manifest.csv")
     assert tags["splits_sha256"] == sha256_file(project / "data/splits.csv")
     assert epochs == 2
-    assert {"report.html", "history.csv", "params.yaml", "metrics.json", "plots"} <= set(files)
+    wanted = {"report.html", "model_card.md", "claim2024.md", "tripod_ai.md", "checklists.json"}
+    wanted |= {"history.csv", "params.yaml", "metrics.json", "calibration.json", "subgroups.json", "plots"}
+    assert wanted <= set(files)
+    assert not {"predictions.csv", "cases"} & set(files)  # they hold patients
     assert metrics["test_auc"] == pytest.approx(
         json.loads((project / "reports/metrics.json").read_text())["test"]["macro"]["auc"]
     )
@@ -130,7 +157,9 @@ def test_same_seed_same_split_shards_and_metrics(project):
     before = outputs(project)
     run(project, "dvc", "repro", "--force", "--no-run-cache")
     assert outputs(project) == before
-    assert len(before) == 3 + len(list((project / "data/processed").glob("*.tfrecord")))
+    assert set(TABLES) < set(before)
+    assert {"reports/plots/roc.csv", "reports/plots/reliability.csv"} < set(before)
+    assert any(name.endswith(".tfrecord") for name in before)
 
 
 def test_a_mistake_is_one_line(project, tmp_path):

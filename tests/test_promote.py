@@ -14,6 +14,7 @@ from test_tracking import free_port, server, stop  # noqa: F401 (a fixture)
 
 from pipeline.cli import main
 from pipeline.params_file import read_yaml
+from pipeline.repeats import member_models
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SKILL = {"good": 2.0, "better": 2.6, "poor": 0.8}
@@ -55,6 +56,8 @@ def test_the_first_model_needs_no_champion_to_beat(project, capsys):
     lines = (stored / "predictions.csv").read_text(encoding="utf-8").splitlines()
     table = (project.folder / "reports" / "predictions.csv").read_text(encoding="utf-8").splitlines()
     assert lines == [table[0], *(line for line in table if ",test," in line)]
+    members = member_models(stored, json.loads((stored / "training.json").read_text(encoding="utf-8")))
+    assert [member.path for member in members] == [stored / "model.keras"]  # so that `cxr evaluate` can score it
 
 
 def test_a_badly_calibrated_model_is_no_first_champion(project, capsys):
@@ -370,6 +373,7 @@ def test_a_real_server_gets_alias_tags_and_records_and_its_death_changes_nothing
 
     uri, process = server
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "600")  # no test may fail because the machine is slow
     project.trainings = register_models(project.folder, 2, uri)
     capsys.readouterr()
     project.present(1, predictions(SKILL["good"]))

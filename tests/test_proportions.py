@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from pipeline.statistics.bootstrap import Estimate
+from pipeline.statistics.intervals import Estimate
 from pipeline.statistics.proportions import exact_f1_interval, exact_interval, printed
 
 
@@ -31,13 +31,13 @@ def test_f1_at_its_ends():
 
 
 def test_an_interval_with_width_is_printed_as_it_is():
-    found = Estimate(0.9, 0.8, 0.95, 0.81, 0.96, 0.8, 0.95, 500)
+    found = Estimate(0.9, 0.8, 0.95, 0.8, 0.95, 0.81, 0.96, 0.79, 0.94, 500)
     assert printed("ppv", found, 30, 0.95) == found.as_dict("ppv")
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_an_interval_without_width_is_replaced_and_marked(value):
-    found = Estimate(value, *[value] * 6, 500)
+    found = Estimate(value, *[value] * 8, 500)
     row = printed("ppv", found, 12, 0.95)
     theirs = binomtest(round(12 * value), 12).proportion_ci(0.95, method="exact")
     assert (row["ppv_ci_low"], row["ppv_ci_high"]) == pytest.approx((theirs.low, theirs.high))
@@ -47,7 +47,7 @@ def test_an_interval_without_width_is_replaced_and_marked(value):
 
 def test_undefined_stays_undefined():
     nan = float("nan")
-    row = printed("ppv", Estimate(nan, nan, nan, nan, nan, nan, nan, 0), 0, 0.95)
+    row = printed("ppv", Estimate(nan, *[nan] * 8, 0), 0, 0.95)
     assert np.isnan(row["ppv_ci_low"])
     assert "ppv_ci_method" not in row
     assert np.isnan(exact_interval(0.5, 0, 0.95)).all()

@@ -22,6 +22,11 @@ def project(tmp_path_factory):
         yield make_project(folder, 2)
 
 
+@pytest.fixture(autouse=True)
+def _no_address_in_the_environment(project, monkeypatch):  # noqa: ARG001 (made first)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow itself sets it, when a run is started
+
+
 def registry_of(project: Project, **values: str) -> Registry:
     return Registry(TrackingParams(**{"uri": project.uri, "register": MODEL, **values}))
 

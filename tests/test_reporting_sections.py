@@ -18,8 +18,8 @@ def score(name: str, value: float | None, half: float = 0.1) -> dict[str, Any]:
     """Return a score as `Estimate.as_dict` does, with the same bounds by every method."""
     prefix = "" if name == "auc" else f"{name}_"
     low, high = (None, None) if value is None else (round(value - half, 6), round(value + half, 6))
-    methods = {f"{prefix}{kind}_low": low for kind in ("ci", "percentile", "bca")}
-    methods |= {f"{prefix}{kind}_high": high for kind in ("ci", "percentile", "bca")}
+    methods = {f"{prefix}{kind}_low": low for kind in ("ci", "expanded", "percentile", "bca")}
+    methods |= {f"{prefix}{kind}_high": high for kind in ("ci", "expanded", "percentile", "bca")}
     return {name: value, **methods, f"{prefix}n_resamples": 100}
 
 
@@ -91,8 +91,9 @@ def test_delong_stands_beside_the_bootstrap_where_each_patient_has_one_image() -
     assert "DeLong" not in page_of(results.section(metrics, None)).text
     metrics["test"]["one_image_each"] = True
     page = page_of(results.section(metrics, None))
-    assert page.row("Percentile and BCa", "Mass") == [
+    assert page.row("Bounds of the bootstrap", "Mass") == [
         "0.800",
+        "0.700 to 0.900",
         "0.700 to 0.900",
         "0.700 to 0.900",
         "0.711 to 0.889",

@@ -57,7 +57,7 @@ def table(tree: Path) -> list[dict[str, str]]:
 
 
 def test_layout_is_that_of_the_nih_sample(tree: Path) -> None:
-    assert sorted(path.name for path in tree.iterdir()) == ["sample", "sample_labels.csv"]
+    assert sorted(path.name for path in tree.iterdir()) == ["BBox_List_2017.csv", "sample", "sample_labels.csv"]
     assert sorted(path.name for path in (tree / "sample").iterdir()) == ["images", "sample_labels.csv"]
     text = (tree / "sample_labels.csv").read_bytes()
     assert text == (tree / "sample" / "sample_labels.csv").read_bytes()
@@ -112,7 +112,7 @@ def test_a_folder_with_content_is_refused_and_left_alone(tmp_path: Path) -> None
 def test_leftovers_of_a_killed_run_are_cleared(tmp_path: Path) -> None:
     (tmp_path / ".partial-0123abcd" / "sample").mkdir(parents=True)
     simulate(SimulateParams(patients=3, seed=1, size=64), tmp_path, workers=1)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["sample", "sample_labels.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["BBox_List_2017.csv", "sample", "sample_labels.csv"]
 
 
 def test_prevalence_and_number_of_films_over_many_patients() -> None:

@@ -13,6 +13,7 @@ def with_facts(rows: pd.DataFrame, raw: Path, notes: Counter[str]) -> pd.DataFra
     """Add `view`, `sex` and `age` from the header of each file in `path`.
 
     A file whose header cannot be read keeps its row with all three unknown: the next step decodes it and says why.
+    Words that the manifest has none for are counted in `notes` by their class.
     """
     from pipeline.decoders.dicom import read_facts
     from pipeline.images import ImageError
@@ -22,6 +23,7 @@ def with_facts(rows: pd.DataFrame, raw: Path, notes: Counter[str]) -> pd.DataFra
         try:
             facts = read_facts(raw / path)
             found.append((facts.view, facts.sex, facts.age))
+            notes.update(facts.unknown)
         except ImageError:
             notes["header cannot be read: view, sex and age unknown"] += 1
             found.append(("", "", float("nan")))

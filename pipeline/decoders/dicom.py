@@ -41,6 +41,7 @@ _TAGS = (
 _MONOCHROME = {"MONOCHROME1", "MONOCHROME2"}
 _COLOURS = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
 _VIEWS = {"PA": "PA", "AP": "AP", "LL": "L", "RL": "L", "LAT": "L", "LATERAL": "L"}
+_OTHER_VIEWS = {"RLD", "LLD", "RLO", "LLO"}  # the rest of PS3.3, section C.8.1.1
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 
 
@@ -56,11 +57,14 @@ class Facts:
         F or M; empty: unknown or other.
     age : float
         Years; NaN: unknown.
+    unknown : tuple of str
+        Of what class the words are that were there and are none of these; never the words themselves.
     """
 
     view: str = ""
     sex: str = ""
     age: float = math.nan
+    unknown: tuple[str, ...] = ()
 
 
 def read_facts(path: Path) -> Facts:
@@ -81,7 +85,18 @@ def read_facts(path: Path) -> Facts:
     with silence():
         header = parse(data, ("ViewPosition", "PatientSex", "PatientAge")).header
         view, sex, age = (_word(header, name) for name in ("ViewPosition", "PatientSex", "PatientAge"))
-    return Facts(_VIEWS.get(view, ""), sex if sex in ("F", "M") else "", _years(age))
+    return Facts(_VIEWS.get(view, ""), sex if sex in ("F", "M") else "", _years(age), _unknown(view, sex))
+
+
+def _unknown(view: str, sex: str) -> tuple[str, ...]:
+    """Name the class of each word that the manifest has no word for; a field may hold anything, a name included."""
+    found = []
+    if view and view not in _VIEWS:
+        kind = "a decubitus or an oblique one" if view in _OTHER_VIEWS else "no term of DICOM"
+        found.append(f"view position in the header is {kind}: unknown")
+    if sex not in ("", "F", "M"):
+        found.append(f"sex in the header is {'O (other)' if sex == 'O' else 'no term of DICOM'}: unknown")
+    return tuple(found)
 
 
 def _years(age: str) -> float:

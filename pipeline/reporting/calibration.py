@@ -64,6 +64,8 @@ def sentence(calibration: Document) -> str:
     used = [f"{METHODS[method]} for {n}" for method, n in counts.items() if n and method != "none"]
     if not used:
         return f"No calibrator changes the outputs of {'the' if len(fitted) == 1 else 'any'} finding."
+    if len(fitted) == 1:
+        return f"Calibrated by {used[0].removesuffix(' for 1')}, fitted on the validation images only."
     rest = f"; the output of {counts['none']} is left as it is" if counts["none"] else ""
     return f"Of {counted(len(fitted), 'finding')}: {listed(used)}{rest}. Fitted on the validation images only."
 

@@ -157,8 +157,8 @@ def _evaluation(inputs: Inputs) -> dict[str, str]:
             "sensitivity, specificity and predictive values at operating points chosen on the validation split."
         ),
         "uncertainty": (
-            f"{level} intervals from {metrics['resamples']:,} resamples of whole patients, stratified by the rarest "
-            f"finding ({metrics.get('interval', 'percentile')}); differences between subgroups with p values corrected "
+            f"{level} intervals from {metrics['resamples']:,} resamples of whole patients "
+            f"({metrics.get('interval', 'percentile')}); differences between subgroups with p values corrected "
             "for their number."
         ),
         "robustness": (

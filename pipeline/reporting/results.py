@@ -19,7 +19,11 @@ from pipeline.reporting.text import (
     why_undefined,
 )
 
-METHODS = {"bca": "bias-corrected and accelerated (BCa; Efron 1987)", "percentile": "percentile"}
+METHODS = {
+    "expanded": "expanded percentile (Hesterberg 2015)",
+    "bca": "bias-corrected and accelerated (BCa; Efron 1987)",
+    "percentile": "percentile",
+}
 _FEATURES = {
     "view": "view position",
     "sex": "sex",
@@ -116,16 +120,17 @@ def validation(metrics: dict[str, Any]) -> str:
     if macro.get("auc") is None:
         return ""
     n = macro.get("n_findings", len(metrics["val"].get("findings", [])))
-    return f"{number(macro['auc'])} ({interval(macro)}), {counted(n, 'finding')}"
+    over = f", mean of {counted(n, 'finding')}" if len(metrics["test"]["findings"]) > 1 else ""
+    return f"{number(macro['auc'])} ({interval(macro)}){over}"
 
 
 def all_bounds(metrics: dict[str, Any]) -> list[dict[str, str]]:
-    """Return every interval that was computed for each defined AUC: percentile, BCa and, where it holds, DeLong."""
+    """Return every interval that was computed for each defined AUC: of the bootstrap and, where it holds, DeLong."""
     rows = [(readable(name), row) for name, row in metrics["test"]["findings"].items()]
     rows += [("Mean", metrics["test"]["macro"])] if len(rows) > 1 else []
     return [
         {"name": name, "auc": number(row["auc"])}
-        | {kind: _between(row, kind) for kind in ("percentile", "bca", "delong")}
+        | {kind: _between(row, kind) for kind in ("expanded", "percentile", "bca", "delong")}
         | {"n_resamples": f"{row['n_resamples']:,}" if row.get("n_resamples") is not None else UNDEFINED}
         for name, row in rows
         if row["auc"] is not None

@@ -68,10 +68,13 @@ def key_figures(metrics: dict[str, Any], floor: Document) -> list[KeyFigure]:
         shown.append(
             KeyFigure("AUC above the floor", estimate(floor["macro_difference"], "difference", plus=True), over)
         )
-    above = len(defined) - len(not_above_chance(metrics))
-    shown.append(
-        KeyFigure("Shown to be better than chance", f"{above} of {len(names)}", "findings with an interval above 0.5")
-    )
+    if len(names) > 1:
+        better = f"{len(defined) - len(not_above_chance(metrics))} of {len(names)}"
+        shown.append(KeyFigure("Shown to be better than chance", better, "findings with an interval above 0.5"))
+    else:
+        row = test["findings"][names[0]]
+        counts = f"{counted(row['n_positive'], 'image')} with it, {row['n_negative']:,} without"
+        shown.append(KeyFigure("Average precision", estimate(row, "average_precision"), counts))
     for key, label in (("calibrated_ece", "Calibration error, calibrated"), ("ece", "Calibration error, raw output")):
         if macro.get(key) is not None:
             shown.append(KeyFigure(label, estimate(macro, key), f"{mean}{basis}"))

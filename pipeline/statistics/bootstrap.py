@@ -1,4 +1,4 @@
-"""The patient-cluster bootstrap that all scores share, and its percentile and BCa intervals.
+"""The patient-cluster bootstrap that all scores share, and its expanded percentile, percentile and BCa intervals.
 
 A score is a `Statistic`: a function from the patients' weights to values. The same weights go to every score of a
 table, so that differences between scores are paired.
@@ -8,18 +8,20 @@ import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.params import EvaluateParams
+from pipeline.statistics.intervals import Estimate, Floats, Method, estimate
 
-Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
 """From weights of the patients, (n_patients, n_draws), to scores, (n_scores, n_draws); NaN where undefined."""
 
 _CHUNK_VALUES = 1_000_000  # weights turned to floats at a time: they fit in the processor's cache
+VANISHING = 10
+"""A label that so many patients have is missing from one resample in e^10 = 22,000, fewer have a stratum."""
 _GROUPS = 400  # of the jackknife; the skewness it estimates needs no more
 
 
@@ -39,7 +41,7 @@ class Resamples:
         Each patient's group in the jackknife.
     confidence : float
         Level of the intervals.
-    interval : {'bca', 'percentile'}
+    interval : {'expanded', 'percentile', 'bca'}
         The interval that `Estimate` calls `ci_low` and `ci_high`.
     """
 
@@ -48,27 +50,7 @@ class Resamples:
     draws: NDArray[np.uint16]
     groups: NDArray[np.intp]
     confidence: float
-    interval: Literal["bca", "percentile"]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A score, its intervals, and the number of resamples in which it is defined; all NaN if it is undefined."""
-
-    value: float
-    ci_low: float
-    ci_high: float
-    percentile_low: float
-    percentile_high: float
-    bca_low: float
-    bca_high: float
-    n_resamples: int
-
-    def as_dict(self, name: str) -> dict[str, float]:
-        """Return the value as `name`, its bounds as `ci_low` … for `auc`, else `NAME_ci_low` …; for a JSON file."""
-        prefix = "" if name == "auc" else f"{name}_"
-        bounds = ("ci_low", "ci_high", "percentile_low", "percentile_high", "bca_low", "bca_high", "n_resamples")
-        return {name: self.value} | {f"{prefix}{bound}": getattr(self, bound) for bound in bounds}
+    interval: Method
 
 
 @dataclass(frozen=True)
@@ -91,7 +73,7 @@ class Replicates:
     draws: Floats
     jackknife: Floats
     confidence: float
-    interval: Literal["bca", "percentile"]
+    interval: Method
 
     def __getitem__(self, rows: Sequence[int]) -> "Replicates":
         """Return the scores of some rows."""
@@ -144,7 +126,7 @@ def resample(patients: NDArray[Any], labels: NDArray[np.floating[Any]], params: 
     """Draw the resamples of a table.
 
     Whole patients are drawn, because the images of one patient are not independent (cluster bootstrap; Field and
-    Welsh, J. R. Statist. Soc. B 2007;69:369-390), within strata (see `strata_of`).
+    Welsh, J. R. Statist. Soc. B 2007;69:369-390); the few who hold a very rare label apart (see `strata_of`).
 
     Parameters
     ----------
@@ -164,16 +146,20 @@ def resample(patients: NDArray[Any], labels: NDArray[np.floating[Any]], params: 
         share = np.full(len(members), 1 / len(members))
         draws[members] = rng.multinomial(len(members), share, size=params.resamples).T
     groups = np.empty(len(names), np.intp)
-    groups[np.argsort(strata, kind="stable")] = np.arange(len(names)) % min(len(names), _GROUPS)
+    spread = strata_of(patient, len(names), labels, below=len(names) + 1)  # rare labels over as many groups as can be
+    groups[np.argsort(spread, kind="stable")] = np.arange(len(names)) % min(len(names), _GROUPS)
     return Resamples(patient, len(names), draws, groups, params.confidence, params.interval)
 
 
-def strata_of(patient: NDArray[np.intp], n_patients: int, labels: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
-    """Put each patient into the stratum of the rarest label that one of the patient's images holds.
+def strata_of(
+    patient: NDArray[np.intp], n_patients: int, labels: NDArray[np.floating[Any]], below: int = VANISHING
+) -> NDArray[np.intp]:
+    """Put the patients of very rare labels into strata, so that no finding vanishes from a resample.
 
-    A label is a finding's presence or its absence, whichever fewer patients have; so every resample has as many
-    patients of the rarest labels as the data, and no finding vanishes from it only because it is rare. Patients who
-    hold no such label make a stratum of their own.
+    A label is a finding's presence or its absence, whichever fewer patients have. Each that fewer than `below`
+    patients have is a stratum, and a patient of several belongs to the rarest; all others are one stratum. More
+    strata would hold the numbers of patients with more frequent findings fixed, and so make intervals too short
+    (docs/statistics.md measures it).
 
     Parameters
     ----------
@@ -183,6 +169,8 @@ def strata_of(patient: NDArray[np.intp], n_patients: int, labels: NDArray[np.flo
         How many there are.
     labels : ndarray of shape (n_images, n_findings)
         1, 0 or NaN.
+    below : int
+        From how many patients on a label needs no stratum.
 
     Returns
     -------
@@ -191,12 +179,12 @@ def strata_of(patient: NDArray[np.intp], n_patients: int, labels: NDArray[np.flo
     """
     held = [_held(labels == value, patient, n_patients) for value in (1, 0)]
     counts = np.array([kind.sum(axis=0) for kind in held])  # (2, n_findings)
-    rarer = counts.argmin(axis=0)
+    rarer, fewest = counts.argmin(axis=0), counts.min(axis=0)
     columns = np.where(rarer[None, :] == 0, held[0], held[1])
-    order = np.argsort(counts.min(axis=0), kind="stable")
     strata = np.full(n_patients, labels.shape[1], np.intp)
-    for position in order[::-1]:  # the rarest last, so that it wins
-        strata[columns[:, position]] = position
+    for position in np.argsort(fewest, kind="stable")[::-1]:  # the rarest last, so that it wins
+        if fewest[position] < below:
+            strata[columns[:, position]] = position
     return strata
 
 
@@ -219,46 +207,6 @@ def replicate(statistic: Statistic, resamples: Resamples) -> Replicates:
     return Replicates(
         point[:, 0], np.concatenate(draws, 1), np.concatenate(without, 1), resamples.confidence, resamples.interval
     )
-
-
-def estimate(
-    value: float, draws: Floats, jackknife: Floats, confidence: float, interval: Literal["bca", "percentile"]
-) -> Estimate:
-    """Return a score with its percentile and its BCa interval (Efron and Tibshirani 1993, sections 13.3 and 14.3).
-
-    Resamples and groups in which the score is undefined are left out; `n_resamples` says how many are left.
-    """
-    usable = draws[~np.isnan(draws)]
-    if np.isnan(value) or not len(usable):
-        nan = float("nan")
-        return Estimate(float(value), nan, nan, nan, nan, nan, nan, 0 if np.isnan(value) else len(usable))
-    tail = (1 - confidence) / 2
-    percentile = np.quantile(usable, (tail, 1 - tail))
-    bca = np.quantile(usable, bca_levels(value, usable, jackknife, confidence))
-    chosen = bca if interval == "bca" else percentile
-    low, high = (float(bound) for bound in chosen)
-    return Estimate(
-        value, low, high, float(percentile[0]), float(percentile[1]), float(bca[0]), float(bca[1]), len(usable)
-    )
-
-
-def bca_levels(value: float, draws: Floats, jackknife: Floats, confidence: float) -> Floats:
-    """Return the two quantiles of the draws that bound the BCa interval.
-
-    The bias correction counts ties as one half, so that a score that is equal in all resamples keeps its place. The
-    acceleration is that of the jackknife over groups of patients (Efron and Tibshirani 1993, equations 14.14, 14.15).
-    """
-    from scipy.special import ndtr, ndtri
-
-    below = ((draws < value).sum() + (draws == value).sum() / 2) / len(draws)
-    bias = ndtri(np.clip(below, 0.5 / len(draws), 1 - 0.5 / len(draws)))
-    known = jackknife[~np.isnan(jackknife)]
-    away = known.mean() - known if len(known) else np.zeros(1)
-    spread = float((away**2).sum()) ** 1.5
-    acceleration = float((away**3).sum()) / (6 * spread) if spread > 0 else 0.0
-    z = ndtri(np.array([(1 - confidence) / 2, (1 + confidence) / 2])) + bias
-    levels: Floats = ndtr(bias + z / np.maximum(1 - acceleration * z, 1e-6))
-    return levels
 
 
 def patient_sums(values: NDArray[np.floating[Any]], resamples: Resamples) -> Floats:

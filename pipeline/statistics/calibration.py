@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.params import EvaluateParams
-from pipeline.statistics.bootstrap import Floats
 from pipeline.statistics.calibrators import FITTERS, METHODS, apply, log_loss, note_on
+from pipeline.statistics.intervals import Floats
 
 FOLDS = 5
 MIN_PATIENTS = 10

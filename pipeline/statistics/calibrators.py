@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
-from pipeline.statistics.bootstrap import Floats
+from pipeline.statistics.intervals import Floats
 
 METHODS = ("none", "temperature", "platt", "isotonic")
 """From the simplest to the most flexible: 0, 1, 2 and as many parameters as steps."""

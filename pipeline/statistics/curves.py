@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.statistics.bootstrap import Floats, Resamples, Statistic, divide, replicate
+from pipeline.statistics.bootstrap import Resamples, Statistic, divide, replicate
+from pipeline.statistics.intervals import Floats
 from pipeline.statistics.probability import adaptive_bins
 from pipeline.statistics.proportions import printed
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.statistics.bootstrap import Floats
+from pipeline.statistics.intervals import Floats
 
 
 @dataclass(frozen=True)

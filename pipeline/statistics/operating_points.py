@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.params import EvaluateParams
-from pipeline.statistics.bootstrap import Floats, Replicates, Resamples, Statistic, divide, patient_sums, replicate
+from pipeline.statistics.bootstrap import Replicates, Resamples, Statistic, divide, patient_sums, replicate
 from pipeline.statistics.calibrators import apply
+from pipeline.statistics.intervals import Floats
 from pipeline.statistics.proportions import exact_f1_interval, exact_interval, printed
 
 Scored = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.statistics.bootstrap import Floats, Replicates, Resamples, bca_levels, replicate, stack
+from pipeline.statistics.bootstrap import Replicates, Resamples, replicate, stack
+from pipeline.statistics.intervals import Floats, levels_of
 from pipeline.statistics.probability import probability_statistic
 from pipeline.statistics.ranks import rank_statistic
 
@@ -66,11 +67,11 @@ def p_value(difference: Replicates, k: int = 0) -> float:
     """Return the two-sided p value of a difference: the least alpha whose 1 - alpha interval leaves out 0.
 
     That is the inversion of the interval which is printed beside it (Efron and Tibshirani 1993, section 15.4). For
-    the percentile interval it is 2 min((#{d* <= 0} + 1) / (R + 1), (#{d* >= 0} + 1) / (R + 1)); the BCa interval
-    moves these shares as it moves its bounds. The data count as one resample more (Davison and Hinkley, Bootstrap
-    Methods and their Application, 1997, section 4.2), and the p value is never below 2 / (R + 1), because R resamples
-    cannot show less. So p < 0.05 and a 95% interval without 0 are the same, but for a bound within a resample or two
-    of 0, where the p value is the more careful of the two.
+    the percentile interval it is 2 min((#{d* <= 0} + 1) / (R + 1), (#{d* >= 0} + 1) / (R + 1)); the expanded and
+    the BCa interval move these shares as they move their bounds. The data count as one resample more (Davison and
+    Hinkley, Bootstrap Methods and their Application, 1997, section 4.2), and the p value is never below 2 / (R + 1),
+    because R resamples cannot show less. So p < 0.05 and a 95% interval without 0 are the same, but for a bound
+    within a resample or two of 0, where the p value is the more careful of the two.
 
     Returns
     -------
@@ -90,7 +91,7 @@ def p_value(difference: Replicates, k: int = 0) -> float:
         return float(min(1.0, 2 * min(below, above)))
 
     def leaves_out(alpha: float) -> float:  # above 0 where the interval leaves out 0; rises with alpha
-        low, high = bca_levels(value, usable, difference.jackknife[k], 1 - alpha)
+        low, high = levels_of(difference.interval, value, usable, difference.jackknife[k], 1 - alpha)
         return float(max(low - below, 1 - above - high))
 
     if leaves_out(1.0) <= 0:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.statistics.bootstrap import Floats, Resamples, Statistic, divide
+from pipeline.statistics.bootstrap import Resamples, Statistic, divide
+from pipeline.statistics.intervals import Floats
 
 SCORES = ("brier", "reliability", "resolution", "uncertainty", "within_bin", "ece")
 """What `probability_statistic` returns, in this order."""

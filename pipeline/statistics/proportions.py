@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pipeline.statistics.bootstrap import Estimate
+from pipeline.statistics.intervals import Estimate
 
 CLOPPER_PEARSON = "clopper-pearson"
 """What `printed` writes as `NAME_ci_method` where it had to replace the bootstrap interval."""

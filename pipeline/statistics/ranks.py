@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.statistics.bootstrap import Floats, Resamples, Statistic, divide
+from pipeline.statistics.bootstrap import Resamples, Statistic, divide
+from pipeline.statistics.intervals import Floats
 
 
 def rank_statistic(

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.params import EvaluateParams
-from pipeline.statistics.bootstrap import Estimate, Floats, Replicates, Resamples, replicate, stack
+from pipeline.statistics.bootstrap import Replicates, Resamples, replicate, stack
 from pipeline.statistics.delong import delong
+from pipeline.statistics.intervals import Estimate, Floats
 from pipeline.statistics.probability import SCORES, chance_of_ece, probability_statistic
 from pipeline.statistics.ranks import rank_statistic
 

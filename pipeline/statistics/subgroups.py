@@ -12,17 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.params import EvaluateParams
-from pipeline.statistics.bootstrap import (
-    Floats,
-    Replicates,
-    Resamples,
-    Statistic,
-    divide,
-    patient_sums,
-    replicate,
-)
+from pipeline.statistics.bootstrap import Replicates, Resamples, Statistic, divide, patient_sums, replicate
 from pipeline.statistics.comparisons import MIN_PATIENTS, adjusted, comparison, multiplicity
 from pipeline.statistics.groups import ATTRIBUTES, Group, groups_of
+from pipeline.statistics.intervals import Floats
 from pipeline.statistics.proportions import printed
 from pipeline.statistics.ranks import rank_statistic
 

@@ -100,15 +100,20 @@ def expose(
     Hurter and Driffield's characteristic curve.
     """
     canvas = Canvas(size)
-    chest = breathe(anatomy, acquisition)
-    for sign in signs:
-        chest = reshape(chest, sign)
-    scene = new_scene(canvas, chest)
+    scene = new_scene(canvas, chest_of(anatomy, signs, acquisition))
     for sign in signs:
         draw(scene, sign)
     thickness = _layers(scene, signs, tree, rng)
-    moved = _place(thickness, anatomy.tilt, acquisition)
+    moved = place(thickness, anatomy.tilt, acquisition)
     return _develop(moved, acquisition, rng)
+
+
+def chest_of(anatomy: Anatomy, signs: tuple[Sign, ...], acquisition: Acquisition) -> Anatomy:
+    """Return the chest as one film shows it: at this inspiration, deformed by its findings."""
+    chest = breathe(anatomy, acquisition)
+    for sign in signs:
+        chest = reshape(chest, sign)
+    return chest
 
 
 def breathe(anatomy: Anatomy, acquisition: Acquisition) -> Anatomy:
@@ -123,23 +128,33 @@ def breathe(anatomy: Anatomy, acquisition: Acquisition) -> Anatomy:
     )
 
 
-def _layers(scene: Scene, signs: tuple[Sign, ...], tree: np.random.Generator, rng: np.random.Generator) -> Array:
-    canvas, chest = scene.canvas, scene.anatomy
-    lungs = scene.lungs[0] + scene.lungs[1]
-    texture = 0.25 * canvas.noise(tree, 9) + 0.25 * canvas.noise(tree, 24)
-    blood = vessels(canvas, chest, tree) * 1.6 + texture
-    for side in (0, 1):
-        blood = blood + canvas.blob(hilum(chest, side), (10, 17)) * np.float32(1.6)
-    scene.added += blood * scene.markings * lungs * (1 - 0.8 * scene.water)
-    heart = mediastinum(canvas, chest)
+def add_blood_and_heart(scene: Scene, signs: tuple[Sign, ...], blood: Array) -> None:
+    """Draw the vessels of the lungs (`blood`, centimetres of water), then the heart, then a hernia before it."""
+    scene.added += blood * scene.markings * (scene.lungs[0] + scene.lungs[1]) * (1 - 0.8 * scene.water)
+    heart = mediastinum(scene.canvas, scene.anatomy)
     scene.fill(heart * np.float32(0.93))
     scene.added *= 1 - 0.55 * heart
     for sign in signs:
         if sign.name == "Hernia":
             hernia(scene, sign)
-    body = soft_tissue(canvas, chest, float(rng.uniform(0, 60))) + breasts(canvas, chest)
+
+
+def soft_thickness(scene: Scene, body: Array) -> Array:
+    """Return the body less its air, and what is added in the chest, in centimetres of water."""
     air = np.minimum(scene.air, 0.8 * body) * (1 - scene.water)
-    thickness = body - air + scene.added + skeleton(canvas, chest)
+    thickness: Array = body - air + scene.added
+    return thickness
+
+
+def _layers(scene: Scene, signs: tuple[Sign, ...], tree: np.random.Generator, rng: np.random.Generator) -> Array:
+    canvas, chest = scene.canvas, scene.anatomy
+    texture = 0.25 * canvas.noise(tree, 9) + 0.25 * canvas.noise(tree, 24)
+    blood = vessels(canvas, chest, tree) * 1.6 + texture
+    for side in (0, 1):
+        blood = blood + canvas.blob(hilum(chest, side), (10, 17)) * np.float32(1.6)
+    add_blood_and_heart(scene, signs, blood)
+    body = soft_tissue(canvas, chest, float(rng.uniform(0, 60))) + breasts(canvas, chest)
+    thickness = soft_thickness(scene, body) + skeleton(canvas, chest)
     thickness = thickness - airways(canvas, chest) - bowel_gas(canvas, chest, rng)
     thickness = thickness + 12 * marker(canvas, rng)
     if rng.random() < 0.12:
@@ -148,7 +163,8 @@ def _layers(scene: Scene, signs: tuple[Sign, ...], tree: np.random.Generator, rn
     return result
 
 
-def _place(thickness: Array, tilt: float, acquisition: Acquisition) -> Array:
+def place(thickness: Array, tilt: float, acquisition: Acquisition) -> Array:
+    """Bring the drawn field to the detector: the patient's tilt and offset, the detector's size; any shape (n, n)."""
     size = thickness.shape[0]
     scale = FIELD_MM / acquisition.field
     middle = (size - 1) / 2
@@ -165,7 +181,13 @@ def _develop(thickness: Array, acquisition: Acquisition, rng: np.random.Generato
     grain = acquisition.noise * np.float32(1.64 / pitch) / ATTENUATION
     quanta = rng.standard_normal(thickness.shape, dtype=np.float32) * np.float32(grain)
     noisy = blurred + quanta * np.exp(np.float32(ATTENUATION / 2) * (np.minimum(blurred, 26) - 10))
-    curve = 1 / (1 + np.exp((10.5 + acquisition.exposure - noisy) / np.float32(acquisition.contrast)))
-    floor = 1 / (1 + np.exp((10.5 + acquisition.exposure) / np.float32(acquisition.contrast)))
-    pixels: npt.NDArray[np.uint8] = np.clip(255 * (curve - floor) / (1 - floor), 0, 255).astype(np.uint8)
+    pixels: npt.NDArray[np.uint8] = np.clip(film_curve(noisy, acquisition), 0, 255).astype(np.uint8)
     return pixels
+
+
+def film_curve(thickness: Array, acquisition: Acquisition) -> Array:
+    """Turn centimetres of water into gray levels: 0 without any, near 255 behind the most; not clipped."""
+    curve = 1 / (1 + np.exp((10.5 + acquisition.exposure - thickness) / np.float32(acquisition.contrast)))
+    floor = 1 / (1 + np.exp((10.5 + acquisition.exposure) / np.float32(acquisition.contrast)))
+    levels: Array = 255 * (curve - floor) / (1 - floor)
+    return levels

@@ -1,6 +1,7 @@
 """The layers of one film, in centimetres of water: air in the lungs, what replaces it, and what is added."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class Scene:
         y = self.anatomy.apex + down * (self.anatomy.domes[side] - self.anatomy.apex)
         row = np.array([y], np.float32)
         wall = float(lateral_wall(self.anatomy, row)[0])
-        inner = float(np.interp(y, self.canvas.rows, mediastinal_border(self.anatomy, side, self.canvas.rows)))
+        inner = float(np.interp(y, self.canvas.rows, _border(self.canvas, self.anatomy, side)))
         return DIRECTION[side] * (inner + across * (wall - inner)), y
 
 
@@ -73,10 +74,17 @@ def lung_mask(canvas: Canvas, anatomy: Anatomy, side: int, inset: float = 0.0) -
     return mask
 
 
+@lru_cache(maxsize=4)  # every place in a lung asks for it
+def _border(canvas: Canvas, anatomy: Anatomy, side: int) -> Array:
+    border = mediastinal_border(anatomy, side, canvas.rows)
+    border.flags.writeable = False
+    return border
+
+
 def mediastinum(canvas: Canvas, anatomy: Anatomy) -> Array:
     """Return the silhouette of mediastinum and heart, 0 to 1; soft at its edge because the heart beats."""
-    right = mediastinal_border(anatomy, 0, canvas.rows)[:, None] - np.float32(anatomy.shift)
-    left = mediastinal_border(anatomy, 1, canvas.rows)[:, None] + np.float32(anatomy.shift)
+    right = _border(canvas, anatomy, 0)[:, None] - np.float32(anatomy.shift)
+    left = _border(canvas, anatomy, 1)[:, None] + np.float32(anatomy.shift)
     mask: Array = canvas.inside(canvas.x + right, 3) * canvas.inside(left - canvas.x, 3)
     return mask
 

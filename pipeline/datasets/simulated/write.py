@@ -1,11 +1,10 @@
-"""The files: images and table in the layout of NIH's sample as Kaggle serves it."""
+"""The files: images and table in the layout of NIH's sample as Kaggle serves it, and boxes in that of the full set."""
 
 import csv
 import re
 import secrets
 import shutil
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -13,11 +12,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.datasets.simulated.boxes import Box, find_boxes
 from pipeline.datasets.simulated.cohort import MAX_FILMS, Film, Patient, draw_patient
 from pipeline.datasets.simulated.film import expose
 from pipeline.errors import UserError
 from pipeline.files import atomic_open
-from pipeline.findings import NO_FINDING
+from pipeline.findings import NIH_BOXES, NO_FINDING
 from pipeline.parallel import run_all
 from pipeline.params import SimulateParams
 
@@ -37,6 +37,11 @@ COLUMNS: Final = (
 """Header of `sample_labels.csv` (Kaggle, `nih-chest-xrays/sample`)."""
 
 TABLE: Final = "sample_labels.csv"
+BOX_COLUMNS: Final = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]", "", "", "")
+"""Header of `BBox_List_2017.csv` (NIH, with the full set), where the name of the place has commas of its own."""
+
+BOX_TABLE: Final = "BBox_List_2017.csv"
+_PUBLISHED: Final = {finding: label for label, finding in NIH_BOXES.items()}  # of two labels the last: Infiltrate
 _LEFTOVER: Final = re.compile(r"\.partial-[0-9a-f]{8}")
 
 
@@ -59,10 +64,16 @@ def write_tree(params: SimulateParams, out: Path, workers: int | None) -> int:
     try:
         draw = partial(_draw_patient, params, images)
         numbers = range(1, params.patients + 1)
-        rows = list(chain.from_iterable(run_all(draw, numbers, "drawing radiographs", workers, 8, "patients")))
-        _write_table(staging / "sample" / TABLE, rows)
-        _write_table(staging / TABLE, rows)
-        # The images last: whatever a killed run leaves, a complete `sample` folder is never missing its table.
+        rows: list[list[str]] = []
+        boxes: list[list[str]] = []
+        for table, places in run_all(draw, numbers, "drawing radiographs", workers, 8, "patients"):
+            rows += table
+            boxes += places
+        _write_table(staging / "sample" / TABLE, COLUMNS, rows)
+        _write_table(staging / TABLE, COLUMNS, rows)
+        _write_table(staging / BOX_TABLE, BOX_COLUMNS, boxes)
+        # The images last: whatever a killed run leaves, a complete `sample` folder is never missing its tables.
+        (staging / BOX_TABLE).rename(out / BOX_TABLE)
         (staging / TABLE).rename(out / TABLE)
         (staging / "sample").rename(out / "sample")
     finally:
@@ -82,11 +93,14 @@ def _clear(out: Path) -> None:
         shutil.rmtree(path)
 
 
-def _draw_patient(params: SimulateParams, images: Path, number: int) -> list[list[str]]:
+def _draw_patient(params: SimulateParams, images: Path, number: int) -> tuple[list[list[str]], list[list[str]]]:
     patient = draw_patient(params.seed, number)
+    boxes: list[list[str]] = []
     for film in patient.films:
         _write_png(images / film.name, render(params, patient, film))
-    return [_row(patient, film) for film in patient.films]
+        found = find_boxes(params.size, patient.anatomy, film.signs, film.acquisition)
+        boxes += [_box_row(film, box) for box in found]
+    return [_row(patient, film) for film in patient.films], boxes
 
 
 def _write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
@@ -113,8 +127,12 @@ def _row(patient: Patient, film: Film) -> list[str]:
     ]
 
 
-def _write_table(path: Path, rows: list[list[str]]) -> None:
+def _box_row(film: Film, box: Box) -> list[str]:
+    return [film.name, _PUBLISHED[box.finding], *map(str, (box.x, box.y, box.width, box.height))]
+
+
+def _write_table(path: Path, columns: tuple[str, ...], rows: list[list[str]]) -> None:
     with atomic_open(path) as handle:
         table = csv.writer(handle, lineterminator="\n")
-        table.writerow(COLUMNS)
+        table.writerow(columns)
         table.writerows(rows)
