@@ -128,6 +128,13 @@ def test_a_mean_never_stands_without_its_number_of_findings() -> None:
     assert shown["Calibration error, raw output"].basis == "mean of 2 findings"
 
 
+def test_key_figures_of_one_finding_count_its_images_instead_of_findings() -> None:
+    row = DEFINED | {"average_precision": 0.9, "average_precision_ci_low": 0.8, "average_precision_ci_high": 0.95}
+    [figure] = key_figures(metrics_of({"Pneumonia": row}), None)
+    assert (figure.label, figure.value) == ("Average precision", "0.900 (0.800 to 0.950)")
+    assert figure.basis == "40 images with it, 60 without"
+
+
 def test_warnings_of_few_cases_lost_resamples_and_a_floor_that_is_not_passed() -> None:
     metrics = metrics_of({"Mass": DEFINED | {"n_positive": 9, "n_resamples": 99}})
     assert [notice.title for notice in notices(metrics, "local")] == [

@@ -14,7 +14,8 @@ def simulate(params: SimulateParams, out: Path, workers: int | None = None) -> i
 
     `OUT/sample/images/00000001_000.png` and so on, `OUT/sample/sample_labels.csv`, and the same table again as
     `OUT/sample_labels.csv`; beside it `OUT/BBox_List_2017.csv`, which NIH has for the full set only, with the place of
-    every finding that shows on its film (`boxes`). The bytes depend on `params` alone; those of one patient on seed, size and his number.
+    every finding that shows on its film (`boxes`). The bytes depend on `params` alone; those of one patient on seed,
+    size and his number.
 
     Parameters
     ----------
