@@ -18,6 +18,7 @@ from pipeline.progress import track
 from pipeline.shards import Processed
 from pipeline.statistics.bootstrap import Replicates, Resamples, divide, patient_sums, replicate, resample
 from pipeline.statistics.intervals import Floats
+from pipeline.statistics.proportions import printed
 
 if TYPE_CHECKING:
     import keras
@@ -63,10 +64,13 @@ def localise(
     present, width = np.unique(pairs.finding), values.shape[1]
     table = _replicates(values, pairs, len(data.findings), params)
     counts = [_counts(pairs, int(f), is_flat(maps), is_flat(noise)) for f in present]
-    entries = [_entry([table[[int(f) * width + column]] for column in range(width)]) for f in present]
+    entries = [
+        _entry([table[[int(f) * width + column]] for column in range(width)], count["n_patients"])
+        for f, count in zip(present, counts, strict=True)
+    ]
     means = [table.mean([int(f) * width + column for f in present]) for column in range(width)]
     findings = {data.findings[f]: counts[k] | entries[k] for k, f in enumerate(present)}
-    macro = {"n_findings": len(present)} | _entry(means)
+    macro = {"n_findings": len(present)} | _entry(means, len(np.unique(pairs.patient)))
     result |= {"layer": explainer.layer, "map_places": list(maps.shape[1:])}
     return result | {"macro": macro, "findings": findings}
 
@@ -182,20 +186,22 @@ def _counts(
     }
 
 
-def _entry(columns: list[Replicates]) -> dict[str, Any]:
+def _entry(columns: list[Replicates], n_patients: int) -> dict[str, Any]:
     """Name the columns of `score_pairs`, and add how far the model's pointing is above what it has to beat."""
     chance, blocks = columns[0], {name: columns[1 + k * len(SCORES) :] for k, name in enumerate(MAPS)}
     pointing = {"chance": chance} | {name: block[0] for name, block in blocks.items()}
-    entry = _block(blocks["model"]) | chance.estimate().as_dict("chance")
+    entry = _block(blocks["model"], n_patients) | chance.estimate().as_dict("chance")
     for name in ("chance", *MAPS[1:]):
         entry |= (pointing["model"] - pointing[name]).estimate().as_dict(f"above_{name}")
-    return entry | {name: _block(blocks[name]) for name in MAPS[1:]}
+    return entry | {name: _block(blocks[name], n_patients) for name in MAPS[1:]}
 
 
-def _block(columns: list[Replicates]) -> dict[str, Any]:
+def _block(columns: list[Replicates], n_patients: int) -> dict[str, Any]:
+    """Name the scores of one set of maps; shares without spread get exact bounds over the patients (`printed`)."""
     single: dict[str, Any] = {}
-    for name, column in zip(SCORES[:3], columns, strict=False):
-        single |= column.estimate().as_dict(name)
+    for name, column in zip(SCORES[:2], columns, strict=False):
+        single |= printed(name, column.estimate(), n_patients, column.confidence)
+    single |= columns[2].estimate().as_dict(SCORES[2])  # a count, not a share
     return single | {
         "iou": [_overlap(t, column) for t, column in zip(IOU, columns[3:], strict=False)],
         "iobb": [_overlap(t, column) for t, column in zip(IOBB, columns[3 + len(IOU) :], strict=False)],

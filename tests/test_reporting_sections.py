@@ -28,6 +28,7 @@ def scores(auc: float | None = 0.8, positive: int = 40, negative: int = 60) -> d
     row = score("auc", auc)
     for name, value in names.items():
         row |= score(name, None if auc is None else value, 0.05)
+    row["ece_chance"] = None if auc is None else 0.031
     share = positive / (positive + negative) if positive + negative else None
     return row | {"n_positive": positive, "n_negative": negative, "n_unknown": 0, "prevalence": share}
 
@@ -112,12 +113,13 @@ def test_calibration_says_what_was_done_to_which_finding() -> None:
     table = pd.DataFrame(rows, columns=["finding", "calibrated", *PLOTS["reliability"]])
     page = page_of(calibration.section(metrics_of(TWO), document, table))
     assert "Of 2 findings: Platt scaling for 1; the output of 1 is left as it is." in page.words
-    assert page.row("Errors of the probabilities", "Mass")[:3] == [
+    assert page.row("Errors of the probabilities", "Mass")[:4] == [
         "Platt scaling",
         "0.150 0.100 to 0.200",
+        "0.031",
         "0.050 0.000 to 0.100",
     ]
-    assert page.row("Errors of the probabilities", "Hernia")[:3] == ["none", "undefined", "as raw"]
+    assert page.row("Errors of the probabilities", "Hernia")[:4] == ["none", "undefined", "undefined", "as raw"]
     assert page.row("Log-loss", "Mass")[:4] == ["0.600", "0.500", "0.400", "undefined"]
     assert "Hernia: 2 patients with the finding" in page.words
 
@@ -126,7 +128,7 @@ def test_nothing_calibrated_has_no_columns_for_it() -> None:
     document = {"findings": {"Mass": fitted("none")}}
     page = page_of(calibration.section(metrics_of({"Mass": scores()}), document, None))
     assert "No calibrator changes the outputs of the finding." in page.words
-    assert len(page.row("Errors of the probabilities", "Mass")) == 5
+    assert len(page.row("Errors of the probabilities", "Mass")) == 6
 
 
 def test_operating_point_below_its_requirement_and_one_that_does_not_exist() -> None:

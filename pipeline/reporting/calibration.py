@@ -78,6 +78,7 @@ def _row(name: str, scores: dict[str, Any], fitted: dict[str, Any] | None) -> di
         "method": METHODS.get((fitted or {}).get("method", "none"), "none"),
         "brier": cell(scores, "brier"),
         "ece": cell(scores, "ece"),
+        "chance": number(scores.get("ece_chance")),
         "after": None if untouched else [cell(scores, name) for name in ("calibrated_ece", "calibrated_brier")],
         "parts": [number(scores.get(key)) for key in ("reliability", "resolution", "uncertainty", "within_bin")],
         "counts": [f"{scores[key]:,}" for key in ("n_positive", "n_negative")] if "n_positive" in scores else ["", ""],
