@@ -33,7 +33,9 @@ def found(model, data):
 
 def test_a_map_that_knows_the_place_always_hits(found):
     bright = found["findings"]["Bright"]
-    assert bright["pointing"] == bright["pointing_ci_low"] == bright["pointing_ci_high"] == 1
+    assert bright["pointing"] == bright["pointing_percentile_low"] == bright["pointing_ci_high"] == 1
+    # No resample differs, so the printed bound is Clopper and Pearson's: 0.025^(1 / 18) for 18 of 18 patients.
+    assert bright["pointing_ci_low"] == pytest.approx(0.025 ** (1 / 18))
     assert bright["chance"] == pytest.approx(CHANCE)
     assert bright["above_chance"] == pytest.approx(1 - CHANCE)
     # The square is 2 x 2 places; enlarged, the region above 180/255 of the top is at most half a place wider each way.
