@@ -55,7 +55,7 @@ def _what(record: dict[str, Any]) -> str:
     against = "the champion itself" if registry["before"] == registry["version"] else _version(registry["before"])
     against = f"against {against}" if registry["before"] else "with no champion to compare with"
     images = f"{test['images']} test images of {test['patients']} patients"
-    return f"version {registry['version']} {against}, {images}, on which {test['earlier_decisions']} decision(s) rest"
+    return f"version {registry['version']} {against}, {images} (earlier decisions on them: {test['earlier_decisions']})"
 
 
 def _rows(checks: list[dict[str, Any]]) -> list[tuple[str, ...]]:
