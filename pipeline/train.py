@@ -150,12 +150,10 @@ def finish(data: Processed, params: Params, run: Run, folder: Path, fitted: list
         }
     )
     run.log_files(*(folder / name for name in ("history.csv", "params.yaml", "training.json")))
-    run.log_metrics({"best_epoch": first.best + 1, "best_val_auc": first.val_auc})
+    run.log_metrics({"best_epoch": first.best + 1, "best_val_auc": first.val_auc} | seeds_apart(fitted))
     example = np.zeros((1, data.size, data.size, 1), np.uint8)
     run.log_model(load_model(folder / MODEL), example)
     note(f"best epoch {first.best + 1} of {len(first.history['val_auc'])}: validation AUC {first.val_auc:.4f}")
-    if len(fitted) > 1:
-        say_spread(run, fitted)
 
 
 def record(data: Processed, run: Run, folder: Path, fitted: list[Fitted]) -> dict[str, Any]:
@@ -186,12 +184,14 @@ def record(data: Processed, run: Run, folder: Path, fitted: list[Fitted]) -> dic
     }
 
 
-def say_spread(run: Run, fitted: list[Fitted]) -> None:
-    """Log and print how the best validation AUROC differs between the seeds."""
+def seeds_apart(fitted: list[Fitted]) -> dict[str, float]:
+    """Return how the best validation AUROC differs between several seeds, for MLflow, and say it; nothing for one."""
+    if len(fitted) == 1:
+        return {}
     over = summary([item.val_auc for item in fitted])
-    run.log_metrics({f"{item.folder.name}/best_val_auc": item.val_auc for item in fitted[1:]})
-    run.log_metrics({f"seeds_val_auc_{name}": over[name] for name in ("mean", "sd", "min", "max")})
     note(
         f"validation AUC over {len(fitted)} seeds: mean {over['mean']:.4f}, standard deviation {over['sd']:.4f}, "
         f"{over['min']:.4f} to {over['max']:.4f}"
     )
+    single = {f"{item.folder.name}/best_val_auc": item.val_auc for item in fitted[1:]}
+    return single | {f"seeds_val_auc_{name}": over[name] for name in ("mean", "sd", "min", "max")}

@@ -38,6 +38,14 @@ def params_of(folder: Path, **training: object) -> Params:
 
 
 @pytest.fixture(scope="module")
+def boxes(tmp_path_factory):
+    """Return a table of boxes that holds none."""
+    path = tmp_path_factory.mktemp("boxes") / "boxes.csv"
+    path.write_text("image_id,finding,x,y,width,height,file_width,file_height\n")
+    return path
+
+
+@pytest.fixture(scope="module")
 def trained(coded_images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("模型 models")
     params = params_of(folder)
@@ -86,7 +94,10 @@ def repeated(coded_images, tmp_path_factory):
     """Train with seeds 7 and 8, on top of what an earlier training left."""
     folder = tmp_path_factory.mktemp("repeats")
     (folder / "models/repeats/seed-9").mkdir(parents=True)
-    train(coded_images, folder / "models", params_of(folder, repeats=2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it itself when a store is chosen
+        train(coded_images, folder / "models", params_of(folder, repeats=2))
     return folder
 
 
@@ -116,6 +127,22 @@ def test_repeats_are_recorded_with_their_models(repeated):
     assert training["model_sha256"] == training["repeats"][0]["model_sha256"]
 
 
+def test_the_ensemble_is_scored_as_the_mean_of_its_members(repeated, boxes, coded_images, tmp_path, monkeypatch):
+    from pipeline.model import load_model
+
+    monkeypatch.chdir(tmp_path)
+    params = params_of(tmp_path, repeats=2)
+    both = dataclasses.replace(params, evaluate=dataclasses.replace(params.evaluate, ensemble=True))
+    evaluate(repeated / "models/model.keras", coded_images, tmp_path, boxes, both)
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    images = _images(coded_images, table["image_id"].tolist())
+    paths = [repeated / "models" / name for name in ("model.keras", "repeats/seed-8/model.keras")]
+    expected = np.mean([load_model(path).predict(images, verbose=0) for path in paths], axis=0)
+    np.testing.assert_allclose(table[[f"p_Bit{bit}" for bit in range(6)]], expected, atol=1e-6)
+    repeats = json.loads((tmp_path / "metrics.json").read_text())["repeats"]
+    assert (repeats["seeds"], repeats["macro"]["n"]) == ([7, 8], 2)
+
+
 def test_repeats_are_one_run_in_mlflow(repeated):
     import mlflow
 
@@ -131,12 +158,12 @@ def test_repeats_are_one_run_in_mlflow(repeated):
     assert run.data.metrics["seeds_val_auc_sd"] == pytest.approx(statistics.stdev(values))
 
 
-def test_predictions_are_of_the_images_that_they_name(trained, coded_images, tmp_path, monkeypatch):
+def test_predictions_are_of_the_images_that_they_name(trained, boxes, coded_images, tmp_path, monkeypatch):
     from pipeline.model import load_model
 
     models, params = trained
     monkeypatch.chdir(tmp_path)
-    evaluate(models / "model.keras", coded_images, tmp_path / "reports", params)
+    evaluate(models / "model.keras", coded_images, tmp_path / "reports", boxes, params)
     table = pd.read_csv(tmp_path / "reports" / "predictions.csv")
     assert table["split"].tolist() == ["val"] * 9 + ["test"] * 9
     # The labels spell the image's number, so the table cannot have mixed them up.
@@ -146,13 +173,15 @@ def test_predictions_are_of_the_images_that_they_name(trained, coded_images, tmp
     np.testing.assert_allclose(table[[f"p_Bit{bit}" for bit in range(6)]], expected, atol=1e-6)
 
 
-def test_with_flip_the_score_is_the_mean_over_the_image_and_its_mirror(trained, coded_images, tmp_path, monkeypatch):
+def test_with_flip_the_score_is_the_mean_over_the_image_and_its_mirror(
+    trained, boxes, coded_images, tmp_path, monkeypatch
+):
     from pipeline.model import load_model
 
     models, params = trained
     monkeypatch.chdir(tmp_path)
     both = dataclasses.replace(params, evaluate=dataclasses.replace(params.evaluate, flip=True))
-    evaluate(models / "model.keras", coded_images, tmp_path, both)
+    evaluate(models / "model.keras", coded_images, tmp_path, boxes, both)
     table = pd.read_csv(tmp_path / "predictions.csv")
     images = _images(coded_images, table["image_id"].tolist())
     model = load_model(models / "model.keras")
@@ -171,21 +200,21 @@ def _images(folder, rows):
     return np.stack([found[row] for row in rows])
 
 
-def test_evaluate_refuses_what_does_not_belong_together(trained, coded_images, tmp_path):
+def test_evaluate_refuses_what_does_not_belong_together(trained, boxes, coded_images, tmp_path):
     models, params = trained
     other = shutil.copytree(models, tmp_path / "other")
     (other / "model.keras").write_bytes(b"another model")
     with pytest.raises(UserError, match="do not belong together"):
-        evaluate(other / "model.keras", coded_images, tmp_path, params)
+        evaluate(other / "model.keras", coded_images, tmp_path, boxes, params)
     processed = shutil.copytree(coded_images, tmp_path / "processed")
     meta = json.loads((processed / "meta.json").read_text())
     meta["preprocess"]["clahe"] = False
     (processed / "meta.json").write_text(json.dumps(meta))
     with pytest.raises(UserError, match="was trained with preprocess"):
-        evaluate(models / "model.keras", processed, tmp_path, params)
+        evaluate(models / "model.keras", processed, tmp_path, boxes, params)
     (other / "model.keras").unlink()
     with pytest.raises(UserError, match="is missing"):
-        evaluate(other / "model.keras", coded_images, tmp_path, params)
+        evaluate(other / "model.keras", coded_images, tmp_path, boxes, params)
 
 
 def test_a_diverging_training_is_one_sentence_and_leaves_no_model(coded_images, tmp_path, monkeypatch):
