@@ -67,6 +67,10 @@ def evaluate(model_path: Path, processed: Path, reports: Path, boxes: Path, para
     found = localise(model, data, places, "test", params.evaluate) if params.evaluate.localise else None
     assessment.documents["localisation"] = found if found and found["findings"] else None
     write_table(reports / "predictions.csv", predictions)
+    assessment.documents["metrics"] |= {  # so that no other model's figures can be taken for this one's
+        "model_sha256": training["model_sha256"],
+        "predictions_sha256": sha256_file(reports / "predictions.csv"),
+    }
     thresholds = {name: value for name, value in assessment.thresholds.items() if value is not None}
     write_cases(model, data, predictions, thresholds, places, reports / "cases", params.evaluate.cases)
     write_assessment(assessment, reports)

@@ -142,6 +142,20 @@ def test_repro_again_does_nothing_and_metrics_and_plots_show(project):
     assert "index.html" in run(project, "dvc", "plots", "show")
 
 
+def test_promote_takes_what_evaluate_wrote(project):
+    done = subprocess.run(
+        [Path(sys.executable).with_name("cxr"), "promote", "--dry-run"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(project)},
+    )
+    assert done.returncode in (0, 3), done.stderr  # promoted, or refused for the calibration of so small a model
+    assert "mean ECE" in done.stdout
+    assert not (project / "models/champion").exists()
+
+
 def test_changing_evaluate_reruns_from_evaluate_only(project):
     values = as_dict(load_params(project / "params.yaml"))
     values["evaluate"]["resamples"] = 101
