@@ -149,10 +149,12 @@ def test_processes_that_cannot_start_are_not_blamed_on_an_item(tmp_path: Path) -
 
 OWNER = """
 import os
+import signal
 from pipeline.parallel import run_all
 from jobs import work_while_owned
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
     list(run_all(work_while_owned, [os.getpid()] * 2, "working", 2, 1))
 """
 
