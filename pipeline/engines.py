@@ -182,7 +182,9 @@ def _explained(engine: str, error: Exception, item: Any) -> Exception:
     if lacks := re.search(r"No module named '[\w.]+'", f"{error} {error.__cause__}"):
         return UserError(f"{engine}: install this program on the workers; one says: {lacks.group()}")
     if kind in {"KilledWorker", "WorkerCrashedError", "OutOfMemoryError"}:
-        why = f"{item} ended several workers, perhaps for lack of memory"
+        # dask also counts what only waited on a worker that died, so on a busy cluster it may name a neighbour.
+        whose = f"{item}, or one that waited on the same workers," if engine == "dask" else str(item)
+        why = f"{whose} ended several workers, perhaps for lack of memory"
     elif kind in _LOST:
         why = f"the cluster was lost at {item} ({kind})"
     else:

@@ -34,6 +34,12 @@ def not_quiet() -> Iterator[None]:
     set_quiet(False)
 
 
+@pytest.fixture(autouse=True)
+def own_tracking_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the store of an earlier test: `mlflow.set_tracking_uri` leaves it in the environment of the process."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """Return the folder that holds `params.yaml`, `configs` and `pipeline`."""

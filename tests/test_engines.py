@@ -46,6 +46,13 @@ def test_a_worker_that_is_killed_changes_no_byte(case: Case, monkeypatch: pytest
     assert contents(out) == contents(case.run("local"))
 
 
+BLAMED = {
+    "ray": r"train-00001\.tfrecord",
+    "dask": r"train-0000\d\.tfrecord, or one that waited on the same workers,",  # which it is, dask cannot always tell
+}
+"""Whom each engine names when train-00001 ends its workers."""
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_shard_that_kills_every_worker_is_named_and_the_next_run_writes_the_rest(
     case: Case, monkeypatch: pytest.MonkeyPatch, engine: str
@@ -54,7 +61,7 @@ def test_a_shard_that_kills_every_worker_is_named_and_the_next_run_writes_the_re
     with monkeypatch.context() as patched:
         patched.setattr(stage, "write_one", jobs.write_or_die)
         with pytest.raises(
-            UserError, match=rf"^{engine}: train-00001\.tfrecord ended several workers.*run it again"
+            UserError, match=rf"^{engine}: {BLAMED[engine]} ended several workers.*run it again"
         ) as caught:
             case.run(params=with_engine(engine), workers=2)
     assert "\n" not in str(caught.value)
