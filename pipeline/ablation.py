@@ -34,7 +34,7 @@ class Variant:
     name : str
         Of the variant.
     change : str
-        The parameter and its value there, as `train.loss=focal`.
+        The parameter and its value there, as `loss.name=focal`.
     """
 
     name: str
@@ -44,12 +44,12 @@ class Variant:
 def variants_of(params: Params) -> list[Variant]:
     """Return the variants: CLAHE, loss and augmentation the other way round, and the weights that are not used."""
     clahe = Variant("clahe", "preprocess.clahe=true"), Variant("no-clahe", "preprocess.clahe=false")
-    loss = Variant("focal", "train.loss=focal"), Variant("cross-entropy", "train.loss=binary_crossentropy")
+    loss = Variant("focal", "loss.name=focal"), Variant("cross-entropy", "loss.name=binary_crossentropy")
     augment = Variant("augmentation", "augment.enabled=true"), Variant("no-augmentation", "augment.enabled=false")
     weights = Variant("imagenet", "model.weights=imagenet"), Variant("random-weights", "model.weights=none")
     return [
         clahe[params.preprocess.clahe],
-        loss[params.train.loss == "focal"],
+        loss[params.loss.name == "focal"],
         augment[params.augment.enabled],
         *(variant for variant in weights if variant.change != f"model.weights={params.model.weights}"),
     ]

@@ -45,7 +45,7 @@ def write_table(out: Path, changes: Mapping[str, str], params: Params, remarks: 
     out : Path
         Holds `baseline/` and a folder for each variant, with `predictions.csv` and `training.json`.
     changes : mapping of str to str
-        Variant to its changed parameter, as `train.loss=focal`.
+        Variant to its changed parameter, as `loss.name=focal`.
     params : Params
         Of the baseline; section `evaluate` says how intervals are computed.
     remarks : sequence of str

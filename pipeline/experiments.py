@@ -71,7 +71,7 @@ def run(copy: Copy, name: str, changes: Sequence[str], stage: str, lock: int) ->
     name : str
         The experiment's.
     changes : sequence of str
-        Parameters, as `train.loss=focal`.
+        Parameters, as `loss.name=focal`.
     stage : str
         The last stage to run.
     lock : int

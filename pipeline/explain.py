@@ -101,7 +101,7 @@ def build_explainer(model: "keras.Model", layer: str | None = None) -> Explainer
     Parameters
     ----------
     model : keras.Model
-        Of `pipeline.model.build_model`, or any functional model from images to a last Dense layer.
+        Of `pipeline.training.network.build_model`, or any functional model from images to a last Dense layer.
     layer : str or None
         Whose output is explained: the nested backbone, or a layer within it. None: the last one that still has 7
         places a side, as the paper's networks have; deeper maps of a small image say next to nothing about places.

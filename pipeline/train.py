@@ -13,7 +13,6 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.files import sha256_file, write_json
-from pipeline.fit import fit, fit_elsewhere
 from pipeline.metrics import auroc
 from pipeline.own_process import call_in_own_process
 from pipeline.params import Params
@@ -24,6 +23,7 @@ from pipeline.quiet import load_tensorflow
 from pipeline.repeats import FOLDER, MODEL, folder_of, seeds_of, summary, write_repeats
 from pipeline.shards import META, Processed, open_processed
 from pipeline.tracking import Run, code_version, without_secrets
+from pipeline.training.fit import fit, fit_elsewhere
 
 _OUTPUTS = (FOLDER, MODEL, "history.csv", "params.yaml", "training.json")  # the last one says that all are there
 

@@ -184,7 +184,7 @@ def test_the_table_holds_scikit_learns_areas_of_the_validation_images(project):
     assert table.loc["no-clahe", "difference_ci_high"] < 0  # its signal is much weaker
     page = (folder / "ablation.md").read_text(encoding="utf-8")
     assert "80 images of 40 patients" in page
-    assert "| cross-entropy | `train.loss=binary_crossentropy` |" in page
+    assert "| cross-entropy | `loss.name=binary_crossentropy` |" in page
     assert "0.5000, sd 0.3536, 2 seeds" in page
 
 
@@ -204,7 +204,7 @@ def test_each_variant_turns_one_parameter_of_the_baseline():
     default = Params()
     assert [variant.change for variant in variants_of(default)] == [
         "preprocess.clahe=false",
-        "train.loss=binary_crossentropy",
+        "loss.name=binary_crossentropy",
         "augment.enabled=false",
         "model.weights=none",
     ]

@@ -13,7 +13,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 1), dtype=np.uint
 
 @pytest.fixture(scope="module")
 def model():
-    from pipeline.model import build_model
+    from pipeline.training.network import build_model
 
     built = build_model(ModelParams(weights="none", dropout=0.5), 64, np.array([0.1, 0.5, 0.02]))
     rng = np.random.default_rng(1)  # moving statistics as of a trained network, so that no map is flat by chance
@@ -105,7 +105,7 @@ def test_the_explained_layer_has_at_least_seven_places_a_side(model):
 
 
 def test_the_last_layer_is_explained_where_it_has_places_enough():
-    from pipeline.model import build_model
+    from pipeline.training.network import build_model
 
     assert build_explainer(build_model(ModelParams(weights="none"), 224, np.array([0.3]))).layer == "backbone"
 

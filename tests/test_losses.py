@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.params import TrainParams
+from pipeline.params import LossParams
 
 
 @pytest.fixture(scope="module")
 def focal():
-    from pipeline.losses import MaskedFocal
+    from pipeline.training.losses import MaskedFocal
 
     return MaskedFocal(alpha=0.25, gamma=2.0)
 
@@ -78,12 +78,12 @@ def test_mean_over_a_batch_is_the_mean_of_its_parts(focal):
 def test_cross_entropy_is_kerass_own():
     import keras
 
-    from pipeline.losses import build_loss
+    from pipeline.training.losses import build_loss
 
     rng = np.random.default_rng(3)
     labels = rng.integers(0, 2, (8, 5)).astype(np.float32)
     p = rng.uniform(0.01, 0.99, (8, 5)).astype(np.float32)
-    ours = float(build_loss(TrainParams(loss="binary_crossentropy"))(labels, p))
+    ours = float(build_loss(LossParams(name="binary_crossentropy"))(labels, p))
     assert ours == pytest.approx(float(keras.losses.BinaryCrossentropy()(labels, p)), rel=1e-5)
 
 

@@ -11,7 +11,7 @@ NONE = ModelParams(weights="none")
 
 @pytest.fixture(scope="module")
 def model():
-    from pipeline.model import build_model
+    from pipeline.training.network import build_model
 
     return build_model(NONE, 32, np.array([0.1, 0.5, 0.02]))
 
@@ -41,7 +41,7 @@ def test_head_starts_at_the_prevalence(model):
 
 
 def test_prevalence_leaves_unknown_out_and_stays_inside():
-    from pipeline.model import prevalence_of
+    from pipeline.training.network import prevalence_of
 
     labels = np.array([[1, 0, np.nan], [0, 0, np.nan], [np.nan, 0, np.nan]], np.float32)
     # (positives + 1) / (known + 2): 2/4, 1/5, 1/2.
@@ -58,7 +58,8 @@ def test_saved_model_predicts_the_same(model, tmp_path):
 
 
 def test_weights_come_from_a_model_of_ours(model, tmp_path):
-    from pipeline.model import BACKBONE, build_model
+    from pipeline.model import BACKBONE
+    from pipeline.training.network import build_model
 
     path = tmp_path / "before.keras"
     model.save(path)
@@ -72,7 +73,8 @@ def test_weights_come_from_a_model_of_ours(model, tmp_path):
 def test_batch_normalisation_is_synchronized_between_replicas():
     import keras
 
-    from pipeline.model import BACKBONE, build_model
+    from pipeline.model import BACKBONE
+    from pipeline.training.network import build_model
 
     layers = build_model(NONE, 32, np.array([0.3]), replicas=2).get_layer(BACKBONE).layers
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -82,14 +84,15 @@ def test_batch_normalisation_is_synchronized_between_replicas():
 
 @pytest.mark.parametrize("name", ["nowhere.keras", "nowhere.h5"])
 def test_missing_weights_are_one_sentence(name, tmp_path):
-    from pipeline.model import build_model
+    from pipeline.training.network import build_model
 
     with pytest.raises(UserError, match="is not a file; allowed: imagenet, none"):
         build_model(ModelParams(weights=str(tmp_path / name)), 32, np.array([0.3]))
 
 
 def test_a_file_that_is_no_model_is_one_sentence(tmp_path):
-    from pipeline.model import build_model, load_model
+    from pipeline.model import load_model
+    from pipeline.training.network import build_model
 
     for name in ("text.keras", "text.h5"):
         path = tmp_path / name

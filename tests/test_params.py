@@ -38,10 +38,10 @@ def refusal(folder: Path, text: str) -> str:
         ("train: {epochs: '5'}", ["train.epochs is '5' (str)", "integer"]),
         ("train: {epochs: 0}", ["train.epochs is 0 (int)", "greater than or equal to 1"]),
         ("train: {epochs: true}", ["train.epochs is True (bool)", "integer"]),
-        ("train: {learning_rate: fast}", ["train.learning_rate is 'fast' (str)", "number"]),
-        ("train: {learning_rate: .nan}", ["train.learning_rate is nan", "finite"]),
-        ("train: {learning_rate: .inf}", ["train.learning_rate is inf", "finite"]),
-        ("train: {learning_rate: 0}", ["train.learning_rate is 0", "greater than 0"]),
+        ("optimizer: {learning_rate: fast}", ["optimizer.learning_rate is 'fast' (str)", "number"]),
+        ("optimizer: {learning_rate: .nan}", ["optimizer.learning_rate is nan", "finite"]),
+        ("optimizer: {learning_rate: .inf}", ["optimizer.learning_rate is inf", "finite"]),
+        ("optimizer: {learning_rate: 0}", ["optimizer.learning_rate is 0", "greater than 0"]),
         ("train: {seed: -1}", ["train.seed is -1", "greater than or equal to 0"]),
         ("split: {train: 1.7}", ["split.train is 1.7 (float)", "less than or equal to 1"]),
         ("split: {val: 0}", ["split.val is 0", "greater than 0"]),
@@ -50,8 +50,8 @@ def refusal(folder: Path, text: str) -> str:
         ("augment: {rotate: 46}", ["augment.rotate is 46", "less than or equal to 45"]),
         ("download: {sha256: XYZ}", ["download.sha256 is 'XYZ'", "[0-9a-f]{64}"]),
         ("download: {kaggle: ../secret}", ["download.kaggle is '../secret'", "pattern"]),
-        ("model: resnet", ["model is 'resnet'", "a mapping of backbone, weights, dropout is needed"]),
-        ("model:", ["model is None", "a mapping of backbone, weights, dropout is needed"]),
+        ("model: resnet", ["model is 'resnet'", "a mapping of backbone, weights, initializer, dropout is needed"]),
+        ("model:", ["model is None", "a mapping of backbone, weights, initializer, dropout is needed"]),
         ("- model", ["holds a list", "mapping of sections"]),
         ("just words", ["holds a str", "mapping of sections"]),
     ],
@@ -69,7 +69,7 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
 
 
 def test_yaml_1_2_as_dvc_reads_it(tmp_path: Path) -> None:
-    assert load(tmp_path, "train: {learning_rate: 1e-4}").train.learning_rate == 0.0001
+    assert load(tmp_path, "optimizer: {learning_rate: 1e-4}").optimizer.learning_rate == 0.0001
     assert load(tmp_path, "augment: {rotate: 7}").augment.rotate == 7.0
     assert load(tmp_path, "\ufeffreport: {title: NO}\r\n").report.title == "NO"
     for word in ("NO", "no", "off", "yes"):

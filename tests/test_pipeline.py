@@ -19,7 +19,8 @@ TINY = {
     "simulate": {"patients": 24, "size": 64},
     "preprocess": {"size": 32, "shard_images": 16},
     "model": {"weights": "none"},
-    "train": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "auc_images": 16},
+    "optimizer": {"learning_rate": 1e-3},
+    "train": {"epochs": 2, "batch_size": 16, "auc_images": 16},
     "evaluate": {"resamples": 100},
     "tracking": {"system_metrics": False},
 }

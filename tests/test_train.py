@@ -24,12 +24,14 @@ from pipeline.shards import INDEX, META, open_processed, write_index
 from pipeline.train import require_defined_auc, train
 
 
-def params_of(folder: Path, **training: object) -> Params:
+def params_of(folder: Path, learning_rate: float = 1e-3, **training: object) -> Params:
     return parse_params(
         {
             "model": {"weights": "none"},
             "preprocess": {"size": 32},
-            "train": {"epochs": 3, "batch_size": 8, "learning_rate": 1e-3, "auc_images": 8, **training},
+            "optimizer": {"learning_rate": learning_rate},
+            "schedule": {"name": "plateau"},
+            "train": {"epochs": 3, "batch_size": 8, "auc_images": 8, **training},
             "evaluate": {"resamples": 100},
             "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "system_metrics": False, "register": ""},
         },
@@ -219,7 +221,7 @@ def test_evaluate_refuses_what_does_not_belong_together(trained, boxes, coded_im
 
 def test_a_diverging_training_is_one_sentence_and_leaves_no_model(coded_images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"NaN in the first epoch: lower train.learning_rate"):
+    with pytest.raises(UserError, match=r"NaN in the first epoch: lower optimizer.learning_rate"):
         train(coded_images, tmp_path / "models", params_of(tmp_path, learning_rate=1e30))
     assert not (tmp_path / "models" / "model.keras").exists()
     assert not (tmp_path / "models" / "training.json").exists()

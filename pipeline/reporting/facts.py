@@ -123,15 +123,16 @@ def _model(inputs: Inputs) -> dict[str, str]:
 
 
 def _training(inputs: Inputs) -> dict[str, str]:
-    params, training = inputs.trained.train, inputs.training
+    trained, training = inputs.trained, inputs.training
+    optimizer, params = trained.optimizer, trained.train
     seeds = len(training.get("repeats") or [0])
     augmented = "images augmented" if inputs.trained.augment.enabled else "images as they are"
     ensemble = "the outputs of all of them are averaged" if inputs.metrics.get("ensemble") else "none is averaged"
     return {
         "described": (
-            f"{LOSSES[params.loss]}, Adam from {params.learning_rate:g} ({params.schedule}), "
-            f"{params.batch_size} images a step, {augmented}, {params.precision}, seed {params.seed}; "
-            f"{training['epochs']} epochs."
+            f"{LOSSES[trained.loss.name]}, {optimizer.name} from {optimizer.learning_rate:g} "
+            f"({trained.schedule.name}), {params.batch_size} images a step, {augmented}, {params.precision}, "
+            f"seed {params.seed}; {training['epochs']} epochs."
         ),
         "selection": (
             f"The epoch with the best mean AUROC on the validation split, number {training['best_epoch']} of "
@@ -139,7 +140,7 @@ def _training(inputs: Inputs) -> dict[str, str]:
         ),
         "ensemble": f"{seeds} training(s) with different seeds; {ensemble}.",
         "imbalance": (
-            f"{LOSSES[params.loss]}; images are not resampled. Probabilities are calibrated afterwards, on the "
+            f"{LOSSES[trained.loss.name]}; images are not resampled. Probabilities are calibrated afterwards, on the "
             "validation split."
         ),
     }

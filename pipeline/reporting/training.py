@@ -12,6 +12,7 @@ from pipeline.reporting.text import UNDEFINED, number
 LOSSES = {
     "focal": "focal loss (Lin et al., ICCV 2017)",
     "binary_crossentropy": "binary cross-entropy",
+    "asymmetric": "asymmetric loss (Ridnik et al., ICCV 2021)",
 }
 _COLUMNS = ("loss", "val_loss", "train_auc", "val_auc")
 
@@ -45,7 +46,7 @@ def section(history: pd.DataFrame, training: dict[str, Any], trained: Params, tr
         "best_epoch": training["best_epoch"],
         "epochs": training["epochs"],
         "val_auc": number(training["val_auc"]),
-        "loss": LOSSES[trained.train.loss],
+        "loss": LOSSES[trained.loss.name],
         "auc_images": min(trained.train.auc_images, train_images),
         "augmented": trained.augment.enabled,
         "seed": trained.train.seed,

@@ -29,7 +29,7 @@ def fit(
     folder, boards : Path
         Where the model and its history, and where TensorBoard's files go.
     label : str
-        See `pipeline.callbacks.ExactAuc`.
+        See `pipeline.training.callbacks.ExactAuc`.
 
     Returns
     -------
@@ -41,8 +41,8 @@ def fit(
     import tensorflow as tf
 
     from pipeline.augment import build_augment
-    from pipeline.callbacks import build_callbacks
     from pipeline.input_pipeline import training_batches
+    from pipeline.training.callbacks import build_callbacks
 
     keras.utils.clear_session()
     keras.utils.set_random_seed(params.train.seed)
@@ -60,14 +60,14 @@ def fit(
         batches,
         epochs=params.train.epochs,
         steps_per_epoch=steps,
-        callbacks=build_callbacks(data, params.train, log, folder, boards, label),
+        callbacks=build_callbacks(data, params, log, folder, boards, label),
         shuffle=False,  # the batches come shuffled
         verbose=0,
     )
     if np.isnan(history.history["val_auc"]).all():
         raise UserError(
-            f"seed {params.train.seed}: the loss became NaN in the first epoch: lower train.learning_rate, or train in "
-            "float32"
+            f"seed {params.train.seed}: the loss became NaN in the first epoch: lower optimizer.learning_rate, or "
+            "train in float32"
         )
     return {name: [float(value) for value in values] for name, values in history.history.items()}
 
@@ -92,17 +92,17 @@ def compile_model(data: Processed, params: Params, steps: int, replicas: int) ->
     import keras
     import tensorflow as tf
 
-    from pipeline.losses import build_loss
-    from pipeline.model import build_model, prevalence_of
+    from pipeline.training.losses import build_loss
+    from pipeline.training.network import build_model, prevalence_of
 
     labels = data.labels[(data.table["split"] == "train").to_numpy()]
     model = build_model(params.model, data.size, prevalence_of(labels), replicas)
-    rate: Any = params.train.learning_rate
-    if params.train.schedule == "cosine":
+    rate: Any = params.optimizer.learning_rate
+    if params.schedule.name == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps * params.train.epochs)
     # XLA on a processor is two to four times slower, and Keras would choose it.
     jit = "auto" if tf.config.list_physical_devices("GPU") else False
-    model.compile(keras.optimizers.Adam(rate), build_loss(params.train), jit_compile=jit)
+    model.compile(keras.optimizers.Adam(rate), build_loss(params.loss), jit_compile=jit)
     return model
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from pipeline.params import TrainParams
+from pipeline.params import LossParams
 
 
 @keras.saving.register_keras_serializable(package="pipeline")
@@ -58,8 +58,8 @@ class MaskedFocal(keras.losses.Loss):  # type: ignore[misc]  # Keras ships no ty
         return {**super().get_config(), "alpha": self.alpha, "gamma": self.gamma}
 
 
-def build_loss(params: TrainParams) -> MaskedFocal:
+def build_loss(params: LossParams) -> MaskedFocal:
     """Return the loss that the parameters name; cross-entropy is the focal loss with alpha 1 and gamma 0."""
-    if params.loss == "binary_crossentropy":
+    if params.name == "binary_crossentropy":
         return MaskedFocal(alpha=1.0, gamma=0.0, name="binary_crossentropy")
     return MaskedFocal(alpha=params.alpha, gamma=params.gamma)

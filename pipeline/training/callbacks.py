@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pipeline.input_pipeline import predict
 from pipeline.metrics import macro_auroc
-from pipeline.params import TrainParams
+from pipeline.model import save_model
+from pipeline.params import Params
 from pipeline.progress import note
 from pipeline.shards import Processed
 
@@ -26,7 +27,7 @@ class ExactAuc(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
     ----------
     data : Processed
         The images.
-    params : TrainParams
+    params : Params
         Batch size and number of training images scored.
     log : callable
         Takes the figures and the number of each epoch.
@@ -35,12 +36,12 @@ class ExactAuc(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
     """
 
     def __init__(
-        self, data: Processed, params: TrainParams, log: Callable[[dict[str, float], int], None], label: str = ""
+        self, data: Processed, params: Params, log: Callable[[dict[str, float], int], None], label: str = ""
     ) -> None:
         super().__init__()
         self._label = label
         self._data = data
-        self._params = params
+        self._params = params.train
         self._log = log
         self._labels = {name: data.labels[(data.table["split"] == name).to_numpy()] for name in ("train", "val")}
 
@@ -68,9 +69,31 @@ class ExactAuc(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
         return float(self.model.loss(labels, probabilities))
 
 
+class KeepBest(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """Write the model whenever `val_auc` is the highest so far.
+
+    Parameters
+    ----------
+    path : Path
+        The file, replaced as a whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._best = float("-inf")
+
+    def on_epoch_end(self, _epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Write it if it is better; NaN is not."""
+        value = (logs or {})["val_auc"]
+        if value > self._best:
+            self._best = value
+            save_model(self.model, self._path)
+
+
 def build_callbacks(
     data: Processed,
-    params: TrainParams,
+    params: Params,
     log: Callable[[dict[str, float], int], None],
     folder: Path,
     boards: Path,
@@ -91,11 +114,12 @@ def build_callbacks(
     callbacks = [
         keras.callbacks.TerminateOnNaN(),
         ExactAuc(data, params, log, label),
-        keras.callbacks.ModelCheckpoint(str(folder / "model.keras"), save_best_only=True, **best),
-        keras.callbacks.EarlyStopping(patience=params.stop_patience, **best),
+        KeepBest(folder / "model.keras"),
+        keras.callbacks.EarlyStopping(patience=params.train.stop_patience, **best),
         keras.callbacks.CSVLogger(str(folder / "history.csv")),
         keras.callbacks.TensorBoard(str(boards), write_graph=False),
     ]
-    if params.schedule == "plateau":
-        callbacks.append(keras.callbacks.ReduceLROnPlateau(factor=0.1, patience=params.plateau_patience, **best))
+    if params.schedule.name == "plateau":
+        plateau = {"factor": params.schedule.factor, "patience": params.schedule.patience}
+        callbacks.append(keras.callbacks.ReduceLROnPlateau(**plateau, **best))
     return callbacks

@@ -1,0 +1,1 @@
+"""How one network is built and fitted; the stage `train` calls it."""
