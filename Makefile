@@ -1,6 +1,6 @@
 # Every habit of the project. Bare `make` lists the targets; nothing is assumed but make, a shell and Python.
 .DEFAULT_GOAL := help
-.PHONY: help setup train ablation test lint repro report ui bench doctor clean
+.PHONY: help setup train ablation sweep test lint repro report ui bench doctor clean
 
 PYTHON ?= python3
 # The extras last installed stay, so that `make train` after `make setup EXTRAS=gpu` keeps the GPU's packages.
@@ -29,6 +29,11 @@ ablation: setup ## what CLAHE, loss, augmentation and weights each change (PRESE
 	@if [ -n "$$PRESET$$ARCHIVE" ]; then cxr preset $${PRESET:+"$$PRESET"} $${ARCHIVE:+--archive "$$ARCHIVE"}; fi
 	@cxr ablation
 
+sweep: setup ## search for better parameters: section sweep of params.yaml (PRESET=…, ARCHIVE=…; docs/sweep.md)
+	@if [ -n "$$PRESET$$ARCHIVE" ]; then cxr preset $${PRESET:+"$$PRESET"} $${ARCHIVE:+--archive "$$ARCHIVE"}; fi
+	@dvc repro preprocess
+	@cxr sweep
+
 test: setup ## the test suite
 	@python -m pytest
 
@@ -52,7 +57,7 @@ doctor: setup ## look at the machine: what works, what is missing
 
 clean: ## remove what the stages made; .venv and MLflow's runs stay
 	rm -rf data/raw data/raw.* data/processed data/*.csv data/*.npy models/*.* models/tensorboard models/repeats models/.partial \
-	  reports/predictions.csv reports/ablation reports/report.html reports/data/quarantine.csv reports/data/audit.csv .dvc/cache .dvc/tmp dvc_plots
+	  reports/predictions.csv reports/ablation reports/sweep reports/report.html reports/data/quarantine.csv reports/data/audit.csv .dvc/cache .dvc/tmp dvc_plots
 
 ifneq ($(strip $(EXTRAS)),$(strip $(shell cat .venv/.extras 2>/dev/null)))
 .venv/.synced: other-extras

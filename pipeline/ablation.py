@@ -105,7 +105,7 @@ def chosen(params: Params, only: Sequence[str]) -> tuple[list[Variant], list[str
         allowed = ", ".join(variant.name for variant in offered)
         raise UserError(f"there is no variant {', '.join(unknown)} of these parameters; allowed: {allowed}")
     wanted = [variant for variant in offered if not only or variant.name in only]
-    path = imagenet_path()
+    path = imagenet_path(params.model.backbone)
     missing = [variant for variant in wanted if variant.name == "imagenet" and not path.is_file()]
     left_out = [f"{variant.name} is left out: its weights are not on this machine ({path})" for variant in missing]
     for reason in left_out:

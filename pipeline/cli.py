@@ -200,6 +200,15 @@ def _add_tools(commands: Any) -> None:
     ablation.add_argument(
         "--only", nargs="+", default=[], metavar="VARIANT", help="these variants only, such as no-clahe (default: all)"
     )
+    add(
+        "sweep",
+        _sweep,
+        "search for parameters that raise validation AUC, as section `sweep` says; a stopped sweep goes on",
+        [
+            ("processed", "data/processed", "the processed images"),
+            ("--out", "reports/sweep", "the folder of table, figure and trials"),
+        ],
+    )
     simulate = add(
         "simulate",
         _simulate,
@@ -389,6 +398,14 @@ def _ablation(args: argparse.Namespace) -> int:
     if Path(args.params) != Path("params.yaml"):
         raise UserError(f"--params is {args.params}; an ablation runs dvc.yaml, which reads params.yaml: change that")
     return 0 if ablation(Path(), Path(args.out), args.only) else 1
+
+
+def _sweep(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from pipeline.sweep import sweep
+
+    sweep(Path(args.processed), Path(args.out), _start(args))
 
 
 def _simulate(args: argparse.Namespace) -> None:

@@ -24,6 +24,7 @@ from pipeline.params import DownloadParams, Params
 from pipeline.precision import cpu_flags
 from pipeline.sources.archive_members import is_archive
 from pipeline.tracking import configured_uri, without_secrets
+from pipeline.weights import imagenet_path
 
 _GB = 1e9
 
@@ -43,7 +44,6 @@ _NEEDS = {
 }
 _IMAGES_PER_PATIENT = 112_120 / 30_805  # NIH's table; the simulator follows it
 _RUN_BYTES = 2e9  # checkpoints with Adam's two moments (3 x 95 MB each), exported models, the MLflow store
-_WEIGHTS = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"  # keras.applications.resnet, 94.8 MB
 
 
 def doctor(params: Params, root: Path) -> int:
@@ -157,12 +157,12 @@ def check_weights(params: Params) -> Check:
         if Path(weights).is_file():
             return Check("ok", "weights", weights)
         return Check("problem", "weights", f"model.weights is {weights}, which is no file", "mend model.weights")
-    home = os.environ.get("KERAS_HOME")
-    path = (Path(home) if home else Path.home() / ".keras") / "models" / _WEIGHTS
+    path = imagenet_path(params.model.backbone)
     if path.is_file():
         return Check("ok", "weights", f"ImageNet weights in {path}")
     remedy = f"without a network copy the file to {path}, or set model.weights: none"
-    return Check("note", "weights", "the ImageNet weights (95 MB) are fetched when training starts", remedy)
+    text = f"the ImageNet weights of {params.model.backbone} are fetched when training starts"
+    return Check("note", "weights", text, remedy)
 
 
 def check_versioning(root: Path) -> list[Check]:

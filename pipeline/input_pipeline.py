@@ -6,52 +6,123 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.augment import Augment
+from pipeline.images import Image
+from pipeline.params import Params
 from pipeline.shards import HEADER, Processed
+from pipeline.training.holding import hold
+from pipeline.training.mixup import mix
+from pipeline.training.sampling import Portion, draw_copies, portion_of, repeat_factors
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 _SHUFFLE_BYTES = 256 * 1024 * 1024
 _OPEN_FILES = 8
+_AHEAD = 4  # batches made while the network is busy; a fixed number, so that memory does not grow
 
 
 def training_batches(
-    data: Processed, batch_size: int, epochs: int, seed: int, augment: Augment | None, first_epoch: int = 0
+    data: Processed,
+    params: Params,
+    augment: Augment | None,
+    epochs: int,
+    first_epoch: int = 0,
+    worker: int = 0,
+    workers: int = 1,
 ) -> "tf.data.Dataset":
     """Shuffled, augmented batches of the training split for several epochs, one after the other.
 
-    Order and augmentation of an epoch depend on seed and epoch alone, so that training can start at any epoch.
+    Order, augmentation and mixing of an epoch depend on `train.seed` and the epoch alone, so that training can start
+    at any epoch. They do not depend on where the images lie (`train.hold`): the same tf.data shuffles run over
+    positions in memory as over records on disk, where files are read from start to end, once an epoch.
+
+    Parameters
+    ----------
+    data, params
+        The images; of the parameters `train.seed, batch_size, hold, sampling` and `augment.mixup` are read.
+    augment : callable or None
+        See `pipeline.augment`; None gives the images as they are, and then nothing is mixed either.
+    epochs, first_epoch : int
+        The epochs first_epoch to epochs - 1, counted from 0.
+    worker, workers : int
+        This process among those that train together. Each reads files of its own (`Portion`), and a batch holds
+        batch_size / workers images.
 
     Returns
     -------
     tf.data.Dataset
         Of (uint8 (batch, size, size, 1), float32 (batch, n_findings)); the last batch of an epoch may be smaller.
+        Each image once an epoch; with `train.sampling` balanced as often as `draw_copies` says.
+
+    Raises
+    ------
+    UserError
+        As `portion_of` and `pipeline.training.holding.hold`.
     """
     import tensorflow as tf
 
-    labels = tf.constant(data.labels)
-    count = len(data.rows("train"))
-    steps = -(-count // batch_size)
-    buffer = int(min(count, max(1024, _SHUFFLE_BYTES // data.size**2)))
+    portion = portion_of(data, params, worker, workers)
+    held = hold(data, params, portion)
+    labels = data.labels
+    finish = _finisher(labels, params, augment, worker)
+    rows_at = tf.constant(portion.rows)
 
     def epoch_batches(epoch: Any) -> Any:
-        files = tf.data.Dataset.from_tensor_slices(data.files("train"))
-        files = files.shuffle(len(data.files("train")), seed=epoch + seed)
-        records = files.interleave(tf.data.TFRecordDataset, cycle_length=_OPEN_FILES)
-        records = records.shuffle(buffer, seed=epoch + seed).map(_parser(data.size))
-        return records.batch(batch_size).map(lambda rows, images: (epoch, rows, images))
+        batches = _ordered(data, params, portion, epoch, records=held is None).batch(portion.batch)
+        return batches.enumerate().map(lambda step, items: (epoch, step, *items))
 
-    def finish(epoch: Any, rows: Any, images: Any) -> Any:
-        if augment is not None:
-            shape = images.shape
-            images = tf.numpy_function(augment, [epoch, rows, images], tf.uint8)
-            images.set_shape(shape)
-        return images, tf.gather(labels, rows)
+    def load(epoch: Any, step: Any, positions: Any, *records: Any) -> Any:
+        rows = tf.gather(rows_at, positions)
+        if held is None:
+            images = _decode(records[0], rows, data.size)
+        else:
+            images = tf.numpy_function(held.__getitem__, [positions], tf.uint8)
+        images, batch_labels = tf.numpy_function(finish, [epoch, step, rows, images], (tf.uint8, tf.float32))
+        return (
+            tf.ensure_shape(images, (None, data.size, data.size, 1)),
+            tf.ensure_shape(batch_labels, (None, labels.shape[1])),
+        )
 
-    batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches).map(finish)
-    # A shard that holds fewer records than the table says is an error, not a shorter epoch.
-    batches = batches.apply(tf.data.experimental.assert_cardinality(steps * (epochs - first_epoch)))
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches).map(load)
+    batches = batches.apply(tf.data.experimental.assert_cardinality(portion.steps * (epochs - first_epoch)))
+    return batches.prefetch(_AHEAD).with_options(_options())
+
+
+def steps_per_epoch(data: Processed, params: Params, workers: int = 1) -> int:
+    """Return the batches of an epoch, as many for every worker: what the one with the most images needs."""
+    return portion_of(data, params, 0, workers).steps
+
+
+def rows_of_batch(
+    data: Processed, params: Params, epoch: int, step: int, worker: int = 0, workers: int = 1
+) -> NDArray[np.int64]:
+    """Return which images a batch of `training_batches` holds, without reading any.
+
+    Parameters
+    ----------
+    epoch, step : int
+        Both from 0.
+
+    Returns
+    -------
+    ndarray of shape (batch,), dtype=int64
+        Rows of `data.table`, in the order of the batch. With mixup, every image is mixed with another of these.
+
+    Raises
+    ------
+    ValueError
+        If the epoch has no such step.
+    """
+    import tensorflow as tf
+
+    portion = portion_of(data, params, worker, workers)
+    if not 0 <= step < portion.steps:
+        raise ValueError(f"step is {step}; an epoch has the steps 0 to {portion.steps - 1}")
+    items = tf.data.Dataset.range(epoch, epoch + 1).flat_map(
+        lambda each: _ordered(data, params, portion, each, records=False)
+    )
+    (positions,) = next(iter(items.batch(portion.batch).skip(step).with_options(_options())))
+    return np.asarray(portion.rows[positions.numpy()], np.int64)
 
 
 def images_in_order(
@@ -60,11 +131,15 @@ def images_in_order(
     """Batches of images alone, in the order of `data.rows(split)`, at most `count` of them; mirrored left to right."""
     import tensorflow as tf
 
-    records = tf.data.TFRecordDataset(data.files(split)).map(_parser(data.size))
     count = min(count or len(data.rows(split)), len(data.rows(split)))
-    images = records.map(lambda _row, image: image[:, ::-1] if mirrored else image).take(count).batch(batch_size)
-    images = images.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
-    return images.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    records = tf.data.TFRecordDataset(data.files(split)).take(count).batch(batch_size)
+
+    def images_of(batch: Any) -> Any:
+        images = _pixels(batch, data.size)
+        return images[:, :, ::-1] if mirrored else images
+
+    images = records.map(images_of).apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
+    return images.prefetch(_AHEAD).with_options(_options())
 
 
 def predict(
@@ -81,15 +156,74 @@ def predict(
     return np.asarray(probabilities, np.float32)
 
 
-def _parser(size: int) -> Any:
+def _ordered(data: Processed, params: Params, portion: Portion, epoch: Any, *, records: bool) -> Any:
+    """Return the (position,) or (position, record) of an epoch's images; call it in a function that tf.data traces."""
     import tensorflow as tf
 
-    def parse(record: Any) -> Any:
-        row = tf.io.decode_raw(tf.strings.substr(record, 0, HEADER.size), tf.int32)[0]
-        pixels = tf.io.decode_raw(tf.strings.substr(record, HEADER.size, size * size), tf.uint8)
-        return row, tf.reshape(pixels, (size, size, 1))
+    buffer = int(min(len(portion.rows), max(1024, _SHUFFLE_BYTES // data.size**2)))
+    factors = repeat_factors(data.labels[portion.rows]) if params.train.sampling == "balanced" else None
+    files, bounds = tf.constant(portion.files), tf.constant(portion.bounds)
+    seed = params.train.seed
 
-    return parse
+    def of_file(file: Any) -> Any:
+        first, end = bounds[file], bounds[file + 1]
+        positions = tf.data.Dataset.range(first, end)
+        if not records:
+            return tf.data.Dataset.zip((positions,))
+        # A shard that holds fewer records than the table says is an error, not a shorter epoch.
+        whole = tf.data.experimental.assert_cardinality(end - first)
+        return tf.data.Dataset.zip((positions, tf.data.TFRecordDataset(files[file]).apply(whole)))
+
+    def one_pass(number: Any) -> Any:
+        run = epoch * portion.passes + number
+        tf.random.set_seed(seed)  # of the function that is being traced alone: the order follows from no other state
+        order = tf.data.Dataset.range(len(portion.files)).shuffle(len(portion.files), seed=2 * run)
+        items = order.interleave(of_file, cycle_length=_OPEN_FILES)
+        if factors is not None:
+            copies = tf.numpy_function(lambda n: draw_copies(factors, seed, int(n)), [run], tf.int64)
+            items = items.batch(_OPEN_FILES * 8).map(lambda *columns: _repeated(columns, copies)).unbatch()
+        return items.shuffle(buffer, seed=2 * run + 1)
+
+    return tf.data.Dataset.range(portion.passes).flat_map(one_pass).take(portion.images)
+
+
+def _repeated(columns: tuple[Any, ...], copies: Any) -> tuple[Any, ...]:
+    import tensorflow as tf
+
+    counts = tf.gather(copies, columns[0])
+    return tuple(tf.repeat(column, counts) for column in columns)
+
+
+def _finisher(labels: NDArray[np.float32], params: Params, augment: Augment | None, worker: int) -> Any:
+    """Return what is done to a batch in NumPy: augmentation image by image, labels, mixing."""
+    alpha, seed = params.augment.mixup, params.train.seed
+
+    def finish(epoch: int, step: int, rows: NDArray[np.int64], images: Image) -> tuple[Image, NDArray[np.float32]]:
+        if augment is None:
+            return images, labels[rows]
+        changed = augment(epoch, rows, images)
+        return (
+            mix(changed, labels[rows], alpha, seed, int(epoch), int(step), worker) if alpha else (changed, labels[rows])
+        )
+
+    return finish
+
+
+def _decode(records: Any, rows: Any, size: int) -> Any:
+    """Return the pixels of a batch of records, which must be of these rows."""
+    import tensorflow as tf
+
+    found = tf.io.decode_raw(tf.strings.substr(records, 0, HEADER.size), tf.int32)[:, 0]
+    same = tf.debugging.assert_equal(tf.cast(found, tf.int64), rows, "a shard holds other images than the index says")
+    with tf.control_dependencies([same]):
+        return _pixels(records, size)
+
+
+def _pixels(records: Any, size: int) -> Any:
+    import tensorflow as tf
+
+    pixels = tf.io.decode_raw(tf.strings.substr(records, HEADER.size, size * size), tf.uint8)
+    return tf.reshape(pixels, (-1, size, size, 1))
 
 
 def _options() -> Any:
@@ -97,6 +231,6 @@ def _options() -> Any:
 
     options = tf.data.Options()
     options.deterministic = True
-    # One machine reads every file; its devices share the batches, not the files.
+    # Which worker reads which file is decided here; the devices of a machine share its batches.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return options

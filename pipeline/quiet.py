@@ -1,5 +1,6 @@
 """Load TensorFlow without the dozen lines that its libraries print about themselves."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -23,6 +24,8 @@ def load_tensorflow() -> None:
     with _stderr_held():
         import_module("tensorflow")
         import_module("keras")
+    # Its advice on retracing is for whoever writes a network: a last batch that is smaller is traced once more.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 @contextmanager

@@ -71,12 +71,20 @@ class Run:
         A run to go on with, such as the training's when it is evaluated.
     uri : str or None
         The store of that run; None: see `store_uri`.
+    nested : bool
+        Whether it is a part of the run that is open, which goes on when this one ends.
     """
 
     def __init__(
-        self, params: TrackingParams, name: str = "", run_id: str | None = None, uri: str | None = None
+        self,
+        params: TrackingParams,
+        name: str = "",
+        run_id: str | None = None,
+        uri: str | None = None,
+        *,
+        nested: bool = False,
     ) -> None:
-        self.params = params
+        self.params, self._nested = params, nested
         # What is written beside a model holds no password; the configured address may.
         known = configured_uri(params) if uri == without_secrets(configured_uri(params)) else uri
         self.uri = known or store_uri(params)
@@ -92,6 +100,7 @@ class Run:
         run = mlflow.start_run(
             run_id=run_id or None,
             run_name=None if run_id else name,
+            nested=self._nested,
             log_system_metrics=self.params.system_metrics and run_id is None,
         )
         self.id = run.info.run_id

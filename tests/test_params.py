@@ -53,6 +53,27 @@ def refusal(folder: Path, text: str) -> str:
         ("model: resnet", ["model is 'resnet'", "a mapping of backbone, weights, initializer, dropout is needed"]),
         ("model:", ["model is None", "a mapping of backbone, weights, initializer, dropout is needed"]),
         ("- model", ["holds a list", "mapping of sections"]),
+        ("loss: {name: asymmetric, gamma: 1.5}", ["gamma is 1.5, and only name focal reads it, not asymmetric"]),
+        ("loss: {clip: 0.1}", ["loss: clip is 0.1, and only name asymmetric reads it, not focal"]),
+        ("optimizer: {weight_decay: 0.1}", ["only name adamw or sgd reads it, not adam", "set name to adamw or sgd"]),
+        ("optimizer: {name: sgd, weight_decay: 0.1, l2: 0.1}", ["l2 is 0.1 and weight_decay is 0.1", "set one to 0"]),
+        ("schedule: {name: plateau, warmup_epochs: 2}", ["warmup_epochs is 2", "not plateau"]),
+        ("schedule: {name: multi_step}", ["milestones is empty", "[10, 15]"]),
+        ("schedule: {name: multi_step, milestones: [5, 5]}", ["milestones is [5, 5]", "rising order"]),
+        ("schedule: {name: multi_step, milestones: [20]}", ["schedule.milestones is [20] of train.epochs 20"]),
+        ("schedule: {warmup_epochs: 30}", ["schedule.warmup_epochs is 30 of train.epochs 20"]),
+        ("model: {initializer: he_normal}", ["initializer is he_normal, and weights is imagenet", "weights to none"]),
+        ("finetune: {unfreeze_from: layer4}", ["unfreeze_from is layer4", "ResNet50", "conv1, conv2, conv3"]),
+        ("finetune: {unfreeze_from: none, head_epochs: 0}", ["nothing would be trained", "head_epochs"]),
+        ("train: {cluster: ray}", ["workers is 0, and cluster is ray"]),
+        ("train: {workers: 2}", ["workers is 2, and only cluster ray reads it, not none"]),
+        ("train: {cluster: tf_config, repeats: 2}", ["repeats is 2, and cluster is tf_config"]),
+        ("train: {cluster: ray, workers: 2, address: 'me:secret@head:1'}", ["address holds a user name or password"]),
+        ("train: {cluster: tf_config, sampling: balanced}", ["sampling balanced is not offered in a cluster"]),
+        (
+            "{train: {sampling: balanced}, loss: {class_weights: balanced}}",
+            ["train.sampling and loss.class_weights are both balanced", "counts rare findings twice"],
+        ),
         ("just words", ["holds a str", "mapping of sections"]),
     ],
 )
@@ -66,6 +87,20 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
     message = refusal(tmp_path, "train: {epochs: 0, seed: x}\nfoo: 1\n")
     for key in ("train.epochs", "train.seed", "foo"):
         assert key in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "schedule: {name: plateau, warmup_epochs: 0.0}",  # 0 switches a thing off, whoever reads it
+        "{schedule: {name: multi_step, milestones: [3, 8]}, train: {epochs: 9}}",
+        "{model: {weights: none}, finetune: {unfreeze_from: none, head_epochs: 0}}",  # not read then
+        "{model: {backbone: EfficientNetV2B0}, finetune: {unfreeze_from: block5}}",
+        "{optimizer: {name: sgd, momentum: 0.0, weight_decay: 1e-4}, loss: {name: asymmetric, clip: 0.0}}",
+    ],
+)
+def test_what_makes_sense_together_is_taken(tmp_path: Path, text: str) -> None:
+    load(tmp_path, text)
 
 
 def test_yaml_1_2_as_dvc_reads_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import signal
 import statistics
@@ -221,8 +222,12 @@ def test_evaluate_refuses_what_does_not_belong_together(trained, boxes, coded_im
 
 def test_a_diverging_training_is_one_sentence_and_leaves_no_model(coded_images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"NaN in the first epoch: lower optimizer.learning_rate"):
+    data = open_processed(coded_images)
+    with pytest.raises(UserError, match=r"NaN in epoch 1, step \d+ of the images .*: lower optimizer.learn") as caught:
         train(coded_images, tmp_path / "models", params_of(tmp_path, learning_rate=1e30))
+    named = re.findall(r"[\w.-]+", re.search("of the images (.*): lower", str(caught.value))[1])
+    assert 0 < len(set(named)) == len(named) <= 8  # a batch
+    assert set(named) <= set(data.rows("train")["image_id"])
     assert not (tmp_path / "models" / "model.keras").exists()
     assert not (tmp_path / "models" / "training.json").exists()
 
@@ -242,7 +247,7 @@ def test_a_killed_training_leaves_nothing_that_looks_finished(coded_images, tmp_
     write_yaml(tmp_path / "params.yaml", as_dict(params_of(tmp_path, epochs=100, repeats=repeats)))
     command = [str(Path(sys.executable).with_name("cxr")), "train", str(coded_images), "models", "-q"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        while not (tmp_path / "models/.partial/model.keras").exists():
+        while not list((tmp_path / "models/.partial").glob("**/epoch-*/best.keras")):
             with pytest.raises(subprocess.TimeoutExpired):  # it must still be at work
                 process.wait(timeout=0.05)
         process.send_signal(signal.SIGKILL)

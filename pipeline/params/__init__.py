@@ -20,6 +20,7 @@ from pipeline.params.data import (
     Uncertain,
 )
 from pipeline.params.results import EvaluateParams, PromoteParams, ReportParams, TrackingParams
+from pipeline.params.sweep import SweepParams
 from pipeline.params.training import (
     AugmentParams,
     FinetuneParams,
@@ -50,6 +51,7 @@ __all__ = [
     "SimulateParams",
     "SplitParams",
     "Suspicion",
+    "SweepParams",
     "TrackingParams",
     "TrainParams",
     "Uncertain",
@@ -78,17 +80,20 @@ class Params:
     report: ReportParams = field(default_factory=ReportParams)
     promote: PromoteParams = field(default_factory=PromoteParams)
     tracking: TrackingParams = field(default_factory=TrackingParams)
+    sweep: SweepParams = field(default_factory=SweepParams)
 
     def __post_init__(self) -> None:
+        if self.model.weights != "none":
+            self.finetune.check(self.model.backbone)
         if self.train.sampling == "balanced" and self.loss.class_weights == "balanced":
             raise ValueError(
                 "train.sampling and loss.class_weights are both balanced, which counts rare findings twice; "
                 "set one of them back"
             )
-        if self.schedule.name != "plateau" and self.schedule.warmup_epochs > self.train.epochs:
+        if self.schedule.name != "plateau" and self.schedule.warmup_epochs >= self.train.epochs:
             raise ValueError(
                 f"schedule.warmup_epochs is {self.schedule.warmup_epochs:g} of train.epochs {self.train.epochs}; "
-                "no more than that are possible"
+                "fewer are needed"
             )
         if self.schedule.milestones and self.schedule.milestones[-1] >= self.train.epochs:
             raise ValueError(

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.params.blocks import require_block
 from pipeline.params.types import STRICT, Count, Fraction, Positive, Seed, refuse_unread
 
 Backbone = Literal[
@@ -185,6 +186,15 @@ class FinetuneParams:
         Literal["frozen", "trained"],
         Field(description="of the blocks that learn; frozen keeps the pretrained statistics"),
     ] = "frozen"
+
+    def check(self, backbone: str) -> None:
+        """Refuse a block that the backbone does not have, and phases in which nothing learns."""
+        require_block(backbone, self.unfreeze_from)
+        if self.unfreeze_from == "none" and not self.head_epochs:
+            raise ValueError(
+                "finetune.unfreeze_from is none and head_epochs is 0: nothing would be trained; set head_epochs to 1 "
+                "or more, or name a block"
+            )
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

@@ -1,5 +1,6 @@
 """The network. It takes uint8 (batch, height, width, 1); channels and normalisation are layers inside it."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,30 +9,39 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.model import BACKBONE, HEAD, load_model
-from pipeline.params import ModelParams
+from pipeline.params import FinetuneParams, ModelParams
+from pipeline.params.blocks import BLOCKS, require_block
+from pipeline.training.backbones import blocks_of, build_application, initialize, normalise, require_size
 
 if TYPE_CHECKING:
     import keras
 
-# Simonyan and Zisserman 2014, as keras.applications.resnet.preprocess_input: blue, green, red, of 0 to 255.
-_IMAGENET_MEAN = (103.939, 116.779, 123.68)
+_PREFIX = "cxr_"
 
 
-def build_model(params: ModelParams, size: int, prevalence: NDArray[np.float64], replicas: int = 1) -> "keras.Model":
-    """Build ResNet50 without its top, global average pooling and one sigmoid per finding.
+def build_model(
+    params: ModelParams, size: int, prevalence: NDArray[np.float64], replicas: int = 1, *, fused: bool = False
+) -> "keras.Model":
+    """Build a backbone without its top, global average pooling and one sigmoid per finding.
+
+    With the same seed (`keras.utils.set_random_seed`) the weights are the same for any `replicas` and `fused`. The
+    paths of the backbone's variables begin with "backbone/".
 
     Parameters
     ----------
     params : ModelParams
-        Backbone, weights, dropout.
+        Backbone, weights, initializer, dropout.
     size : int
-        Pixels a side of the input.
+        Pixels a side of the input, at least 32.
     prevalence : ndarray of shape (n_findings,), dtype=float64
         Share of positives among the known training labels, in (0, 1): the head starts there, so that the first
         steps are not spent on learning that findings are rare (Lin et al. 2017, section 3.3).
     replicas : int
         Devices that train together; with more than one, BatchNormalization is synchronized, because otherwise each
         device keeps moving statistics of its own.
+    fused : bool
+        Whether the backbone is built of the faster layers of `pipeline.training.fused_norm`; a backbone without
+        BatchNormalization (ConvNeXtTiny) stays as it is.
 
     Returns
     -------
@@ -41,25 +51,25 @@ def build_model(params: ModelParams, size: int, prevalence: NDArray[np.float64],
     Raises
     ------
     UserError
-        If the weights are missing, are not the published ones, or do not fit.
+        If the images are too small, or the weights are missing, are not the published ones, or do not fit.
     """
     import keras
 
+    require_size(params.backbone, size)
     inputs = keras.Input((size, size, 1), dtype="uint8", name="image")
     x = keras.layers.Rescaling(1.0, dtype="float32", name="to_float")(inputs)
     x = keras.layers.Concatenate(dtype="float32", name="three_channels")([x, x, x])
-    x = keras.layers.Normalization(
-        mean=_IMAGENET_MEAN, variance=(1.0, 1.0, 1.0), dtype="float32", name="imagenet_mean"
-    )(x)
-    x = _backbone(params.weights, size, replicas)(x)
+    x = normalise(params.backbone, x)
+    backbone = _backbone(params, size)
+    bias = keras.initializers.Constant(np.log(prevalence / (1 - prevalence)).astype(np.float32).tolist())
+    head = keras.layers.Dense(
+        len(prevalence), activation="sigmoid", bias_initializer=bias, dtype="float32", name=HEAD
+    )  # before the backbone is converted, which may use up random numbers
+    x = _converted(backbone, replicas, fused)(x)
     x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pooled")(x)
     if params.dropout:
         x = keras.layers.Dropout(params.dropout, dtype="float32", name="dropout")(x)
-    bias = keras.initializers.Constant(np.log(prevalence / (1 - prevalence)).astype(np.float32).tolist())
-    outputs = keras.layers.Dense(
-        len(prevalence), activation="sigmoid", bias_initializer=bias, dtype="float32", name=HEAD
-    )(x)
-    return keras.Model(inputs, outputs, name="cxr_resnet50")
+    return keras.Model(inputs, head(x), name=_PREFIX + params.backbone.lower())
 
 
 def prevalence_of(labels: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -77,19 +87,101 @@ def prevalence_of(labels: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray((np.nansum(labels, axis=0, dtype=np.float64) + 1) / (known + 2), np.float64)
 
 
-def _backbone(weights: str, size: int, replicas: int) -> Any:
+def freeze_backbone(model: "keras.Model") -> None:
+    """Let the head alone learn; the whole backbone works as at inference, its moving statistics and dropout too.
+
+    Compile the model afterwards.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Of `build_model`.
+    """
+    backbone = model.get_layer(BACKBONE)
+    for layer in backbone.layers:
+        _let_learn(layer, False)
+    backbone.trainable = False
+
+
+def unfreeze(model: "keras.Model", params: FinetuneParams, backbone: str) -> None:
+    """Let the head learn, and the backbone from a block on; what is before it works as at inference.
+
+    Compile the model afterwards.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Of `build_model`.
+    params : FinetuneParams
+        `unfreeze_from`: the first block that learns; empty: all; "none": the backbone stays frozen. `batch_norm`:
+        "frozen" keeps BatchNormalization (not LayerNormalization, which has no statistics) of the blocks that learn
+        as it is.
+    backbone : str
+        A key of `pipeline.params.blocks.BLOCKS`.
+
+    Raises
+    ------
+    ValueError
+        If the backbone has no such block.
+    """
+    require_block(backbone, params.unfreeze_from)
+    if params.unfreeze_from == "none":
+        freeze_backbone(model)
+        return
+    network = model.get_layer(BACKBONE)
+    network.trainable = True
+    order = BLOCKS[backbone]
+    learning = order[order.index(params.unfreeze_from or order[0]) :]
+    block = blocks_of(backbone, network)
+    for layer in network.layers:
+        kept = params.batch_norm == "frozen" and _has_statistics(layer)
+        _let_learn(layer, block[layer.name] in learning and not kept)
+
+
+def _let_learn(layer: Any, learns: bool) -> None:
+    """Set whether a layer learns; Keras' dropout goes on in a layer that does not, so its rate becomes 0 there."""
     import keras
 
-    from pipeline.weights import imagenet_file
+    layer.trainable = learns
+    if isinstance(layer, keras.layers.Dropout):
+        if not hasattr(layer, "rate_when_learning"):
+            layer.rate_when_learning = layer.rate
+        layer.rate = layer.rate_when_learning if learns else 0.0
 
-    backbone = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(size, size, 3), name=BACKBONE)
-    if replicas > 1:
-        backbone = keras.models.clone_model(backbone, clone_function=_synchronized)
-    if weights == "imagenet":
-        backbone.load_weights(imagenet_file("ResNet50"))
-    elif weights != "none":
-        _load_file(backbone, Path(weights))
-    return backbone
+
+def _has_statistics(layer: Any) -> bool:
+    """Return whether a layer is BatchNormalization, Keras' own or the fused one."""
+    return hasattr(layer, "moving_mean")
+
+
+def _backbone(params: ModelParams, size: int) -> "keras.Model":
+    """Return the network of `keras.applications` with the weights to start from."""
+    import keras
+
+    path = _file(params)
+    with keras.name_scope(BACKBONE):
+        stock = build_application(params.backbone, size)
+    if path is not None:
+        _load(stock, params.backbone, path)
+    else:
+        initialize(stock, params.initializer)
+    return keras.Model(stock.input, stock.output, name=BACKBONE)  # EfficientNetV2 takes no name of ours
+
+
+def _converted(backbone: "keras.Model", replicas: int, fused: bool) -> "keras.Model":
+    """Return the backbone of fused layers, or of synchronized ones, or as it is; the weights are the same."""
+    import keras
+
+    if not any(_has_statistics(layer) for layer in backbone.layers) or not (fused or replicas > 1):
+        return backbone
+    with keras.name_scope(BACKBONE):
+        if fused:
+            from pipeline.training.fused_norm import fuse
+
+            return fuse(backbone, synchronized=replicas > 1)
+        clone = keras.models.clone_model(backbone, clone_function=_synchronized)
+    clone.set_weights(backbone.get_weights())
+    return clone
 
 
 def _synchronized(layer: Any) -> Any:
@@ -101,14 +193,32 @@ def _synchronized(layer: Any) -> Any:
     return layer.__class__.from_config(config)
 
 
-def _load_file(backbone: Any, path: Path) -> None:
-    """Take the backbone's weights from a model of ours (.keras) or from a file of weights (.h5, .weights.h5)."""
+def _file(params: ModelParams) -> Path | None:
+    """Return the file of the weights, which is there; None: they are random."""
+    from pipeline.weights import imagenet_file
+
+    if params.weights == "none":
+        return None
+    if params.weights == "imagenet":
+        return imagenet_file(params.backbone)
+    path = Path(params.weights)
     if not path.is_file():
         raise UserError(f"model.weights: {path} is not a file; allowed: imagenet, none, or a .keras or .h5 file")
+    return path
+
+
+def _load(network: Any, backbone: str, path: Path) -> None:
+    """Take the backbone's weights from a model of ours (.keras) or from a file of weights (.h5, .weights.h5)."""
     try:
         if path.suffix == ".keras":
-            backbone.set_weights(load_model(path).get_layer(BACKBONE).get_weights())
+            model = load_model(path)
+            if model.name.startswith(_PREFIX) and model.name != _PREFIX + backbone.lower():
+                raise ValueError(f"it holds {model.name.removeprefix(_PREFIX)}; set model.backbone to that")
+            network.set_weights(model.get_layer(BACKBONE).get_weights())
         else:
-            backbone.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
-        raise UserError(f"model.weights: {path} does not fit ResNet50: {str(error)[:200]}") from None
+            with warnings.catch_warnings():  # Keras only warns when it leaves layers at random weights
+                warnings.filterwarnings("error", "Skipping nested container")
+                network.load_weights(path)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
+        reason = "its layers are others" if isinstance(error, UserWarning) else " ".join(str(error).split())[:200]
+        raise UserError(f"model.weights: {path} does not fit {backbone}: {reason}") from None
