@@ -161,7 +161,7 @@ def params_of(folder: Path, rates: list[float], trials: int, epochs: int = 2) ->
             "preprocess": {"size": 32},
             "optimizer": {"learning_rate": rates[0]},
             "schedule": {"warmup_epochs": 0.0},
-            "train": {"batch_size": 8, "auc_images": 8, "fused": False},
+            "train": {"batch_size": 8, "auc_images": 8},
             "sweep": {"trials": trials, "epochs": epochs, "search": {RATE: {"values": rates}}},
             "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "system_metrics": False, "register": ""},
         },

@@ -98,15 +98,19 @@ class Trainer:
             self._state.enter(phase.name, optimizer)
         if not phase.cached:
             batches = self._batches(phase)
-        mended(model, self.place).fit(
-            own_batches(batches, self.place),
-            initial_epoch=self._state.epochs,
-            epochs=phase.end,
-            steps_per_epoch=self._steps,
-            callbacks=self._callbacks(phase, score),
-            shuffle=False,  # the batches come shuffled
-            verbose=0,
-        )
+        bar = self._bar(phase)
+        try:
+            mended(model, self.place).fit(
+                own_batches(batches, self.place),
+                initial_epoch=self._state.epochs,
+                epochs=phase.end,
+                steps_per_epoch=self._steps,
+                callbacks=self._callbacks(phase, score, bar),
+                shuffle=False,  # the batches come shuffled
+                verbose=0,
+            )
+        finally:
+            bar.close()  # Keras does not say that a training broke off
 
     def _batches(self, phase: Phase) -> Any:
         """Return batches of images from the epoch on that is the next; the head alone sees them as they are."""
@@ -148,12 +152,15 @@ class Trainer:
         with averaged_weights(self.network):  # not compiled while the head learns from features: as it is
             save_model(plain(self.network), path)
 
-    def _callbacks(self, phase: Phase, score: Callable[..., NDArray[np.float32]]) -> list[Any]:
+    def _bar(self, phase: Phase) -> ProgressBar:
+        best = max((value for value in self._state.history.get("val_auc", []) if value == value), default=np.nan)
+        images, epochs = len(self._data.rows("train")), phase.end - phase.first
+        return ProgressBar(images, epochs, _WHAT[phase.name], first=phase.first, best=best)
+
+    def _callbacks(self, phase: Phase, score: Callable[..., NDArray[np.float32]], bar: ProgressBar) -> list[Any]:
         """Return the callbacks in the order in which they must run."""
         params, chief = self._params, self.place.chief
         data, best = self._data, {"monitor": "val_auc", "mode": "max"}
-        what = _WHAT[phase.name]
-        best_so_far = max((value for value in self._state.history.get("val_auc", []) if value == value), default=np.nan)
         measured = build_loss(params.loss, self._labels)
         watched: dict[str, Any] = {}
         if phase.name != "head":
@@ -162,12 +169,11 @@ class Trainer:
             plateau = {"factor": params.schedule.factor, "patience": params.schedule.patience}
             watched["plateau"] = keras.callbacks.ReduceLROnPlateau(**plateau, **best)
         log = self._log if chief else _no_log
-        boards = [keras.callbacks.TensorBoard(str(self._boards), write_graph=False)] if chief else []
+        shown = [bar, keras.callbacks.TensorBoard(str(self._boards), write_graph=False)] if chief else []
         return [
             StopAtNaN(self._images_of_features if phase.cached else self._images_of, _ADVICE),
             ExactAuc(data, score, measured, params.train.auc_images, log, self._label, self._agreed),
-            ProgressBar(len(data.rows("train")), phase.end - phase.first, what, first=phase.first, best=best_so_far),
-            *boards,
+            *shown,
             *watched.values(),
             Memory(self._state, watched),
         ]

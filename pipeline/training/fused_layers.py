@@ -1,0 +1,108 @@
+"""Keras layers whose training is faster, with the weights and the configuration of the stock layers.
+
+Their computations depend on each other: see `pipeline.training.fused_norm`, which puts them together. References to
+other layers are weak, because a layer that is an attribute would count its weights twice.
+"""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
+    """BatchNormalization over the last axis of four, by TensorFlow's fused operation while it is trained.
+
+    `synchronized` keeps Keras's computation while it is trained, which the fused operation has no counterpart of.
+    """
+
+    _convolution: Any = None  # calls to the FusedConv2D before it, which has its frozen form and its bias
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalise float (batch, height, width, channels); returns the layer's compute dtype."""
+        if self.trains(training):
+            return super().call(inputs, training=training, mask=mask) if self.synchronized else self._train(inputs)
+        if self._convolution is not None:
+            return inputs  # the convolution has done it
+        if tf.config.list_physical_devices("GPU"):  # where the fused operation's frozen gradient is not deterministic
+            return super().call(inputs, training=False, mask=mask)
+        scale, offset = self.factors()
+        outputs = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=scale,
+            offset=offset,
+            mean=tf.zeros_like(scale),
+            variance=tf.ones_like(scale),
+            epsilon=0.0,
+            is_training=False,
+        )
+        return outputs.y
+
+    def trains(self, training: bool | None) -> bool:
+        """Return whether a call with that argument uses the batch's own statistics."""
+        return bool(training and self.trainable)
+
+    def factors(self) -> tuple[Any, Any]:
+        """Return float32 scale and offset, each (channels,), of the frozen layer: outputs = inputs * scale + offset."""
+        scale = tf.math.rsqrt(tf.convert_to_tensor(self.moving_variance) + self.epsilon)
+        if self.scale:
+            scale *= tf.convert_to_tensor(self.gamma)
+        offset = -tf.convert_to_tensor(self.moving_mean) * scale
+        return scale, offset + tf.convert_to_tensor(self.beta) if self.center else offset
+
+    def _train(self, inputs: Any) -> Any:
+        mean = tf.convert_to_tensor(self.moving_mean)
+        bias = self._missing_bias()
+        gamma = tf.convert_to_tensor(self.gamma) if self.scale else tf.ones_like(mean)
+        beta = tf.convert_to_tensor(self.beta) if self.center else tf.zeros_like(mean)
+        if bias is not None:
+            beta += 0.0 * bias  # gives the bias its gradient, which is zero, so that no optimizer misses it
+        outputs = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=gamma,
+            offset=beta,
+            mean=tf.zeros([0]),
+            variance=tf.zeros([0]),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        self._update(inputs, outputs.batch_mean if bias is None else outputs.batch_mean + bias, outputs.batch_variance)
+        return outputs.y
+
+    def _missing_bias(self) -> Any:
+        convolution = self._convolution and self._convolution()
+        return tf.convert_to_tensor(convolution.bias) if convolution is not None and convolution.use_bias else None
+
+    def _update(self, inputs: Any, mean: Any, variance: Any) -> None:
+        """Move the statistics as Keras does; the operation's variance is divided by n - 1, Keras's by n."""
+        n = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
+        variance = tf.math.multiply_no_nan(variance, (n - 1) / n)
+        for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + new * (1 - self.momentum))
+
+
+class FusedConv2D(keras.layers.Conv2D):  # type: ignore[misc]
+    """A convolution that contains the BatchNormalization behind it while that is frozen."""
+
+    _norm: Any = None  # calls to the FusedBatchNormalization behind it
+
+    def add_weight(self, *args: Any, **kwargs: Any) -> Any:
+        """Add a weight that stays float32 in mixed precision, so that scaling comes before rounding."""
+        return super().add_weight(*args, **{**kwargs, "autocast": False})
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Convolve float (batch, height, width, channels)."""
+        kernel = tf.convert_to_tensor(self.kernel)
+        bias = tf.convert_to_tensor(self.bias) if self.use_bias else None
+        norm = self._norm and self._norm()
+        if norm is not None and not norm.trains(training):
+            scale, offset = norm.factors()
+            kernel *= scale
+            bias = offset if bias is None else offset + bias * scale
+        elif norm is not None and not norm.synchronized:
+            bias = None  # see FusedBatchNormalization._missing_bias
+        kernel = tf.cast(kernel, self.compute_dtype)
+        outputs = tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
+        if bias is not None:
+            outputs = tf.nn.bias_add(outputs, tf.cast(bias, self.compute_dtype))
+        return outputs if self.activation is None else self.activation(outputs)
