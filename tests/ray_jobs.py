@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 from cluster_worker import build, fit, params_of, write
 
-from pipeline.errors import UserError
 from pipeline.shards import open_processed
 
 
@@ -32,18 +30,12 @@ def train(send: Callable[..., None], processed: Path, folder: Path) -> dict[str,
     return history
 
 
-def fail(send: Callable[..., None], how: str, mark: Path) -> str:
-    """Let worker 1 fail in one of several ways, while worker 0 waits for it."""
+def die(send: Callable[..., None], never: Path) -> None:
+    """Let worker 1 be killed while worker 0 waits for it."""
     from ray.train import get_context
 
     if get_context().get_world_rank() == 1:
-        if how == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if how == "mistake":
-            raise UserError("the images are unfinished")
-        raise RuntimeError("a bug")
-    print("waiting", file=sys.stderr)
+        os.kill(os.getpid(), signal.SIGKILL)
     send("waits")
-    while not mark.exists():
+    while not never.exists():
         time.sleep(0.05)
-    return "never"

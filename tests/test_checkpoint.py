@@ -1,5 +1,6 @@
 """Checkpoints: one whole one at every moment, and what is read is what was written."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -7,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.errors import UserError
+from pipeline.params import AugmentParams, LossParams, Params, ReportParams, TrainParams
+from pipeline.shards import open_processed
 from pipeline.training.checkpoint import ARRAYS, BEST, RECORD, Checkpoints
-from pipeline.training.resume import publish, working_folder
+from pipeline.training.resume import key_of, publish, working_folder
 
 
 def arrays(seed: int) -> dict[str, np.ndarray]:
@@ -59,7 +63,7 @@ def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
     def fail(_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match=r"after epoch 2 .*: No space left on device; what was there before stays"):
         checkpoints.write(2, {}, arrays(2), fail)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-000001"]
     checkpoints.write(2, {}, arrays(2), save("second"))
@@ -118,3 +122,18 @@ def test_publishing_twice_is_publishing_once(tmp_path: Path) -> None:
     assert (tmp_path / "out/repeats/seed-8/model.keras").read_text() == "other"
     assert (source / "model.keras").exists()
     assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 2
+
+
+def test_the_key_follows_from_parameters_data_and_packages(coded_images: Path, monkeypatch) -> None:
+    data, params = open_processed(coded_images), Params()
+    key = key_of(data, params)
+    assert key == key_of(data, Params())
+    assert key == key_of(data, dataclasses.replace(params, report=ReportParams(title="other")))  # decides no number
+    other = [
+        dataclasses.replace(params, train=TrainParams(seed=8)),
+        dataclasses.replace(params, loss=LossParams(gamma=1.0)),
+        dataclasses.replace(params, augment=AugmentParams(rotate=1.0)),
+    ]
+    assert len({key, *(key_of(data, changed) for changed in other)}) == 4
+    monkeypatch.setattr("pipeline.training.resume.version", lambda _name: "another")
+    assert key_of(data, params) != key

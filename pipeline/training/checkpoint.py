@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import UserError
 from pipeline.files import read_json, sha256_file, sync_folder, write_json
 from pipeline.progress import warn
 
@@ -116,13 +117,23 @@ class Checkpoints:
             sums = {name: sha256_file(staging / name) for name in (ARRAYS, BEST) if (staging / name).is_file()}
             write_json(staging / RECORD, {"sha256": sums, **record})
             staging.replace(final)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(staging, ignore_errors=True)
+            if isinstance(error, OSError):  # HDF5's says neither number nor file
+                raise UserError(_failed(epochs, self._folder, error)) from error
             raise
         sync_folder(self._folder)
         self.latest = Checkpoint(epochs, final, dict(record))
         if before is not None:
             shutil.rmtree(before.folder)
+
+
+def _failed(epochs: int, folder: Path, error: OSError) -> str:
+    reason = error.strerror or " ".join(str(error).split())
+    return (
+        f"the checkpoint after epoch {epochs} could not be written to {folder}: {reason}; what was there before stays: "
+        "make room and run it again to go on"
+    )
 
 
 def _opened(folder: Path) -> Checkpoint | None:

@@ -13,6 +13,7 @@ from pipeline.files import atomic_open, atomic_path, read_json, write_json
 from pipeline.params import Params
 from pipeline.quiet import load_tensorflow
 from pipeline.shards import Processed
+from pipeline.training.cluster import one_line_if_lost
 
 if TYPE_CHECKING:
     from pipeline.training.checkpoint import Checkpoints
@@ -55,8 +56,9 @@ def fit(data: Processed, params: Params, log: LogMetrics, folder: Path, boards: 
     load_tensorflow()
     from pipeline.training.trainer import Trainer
 
-    trainer = Trainer(data, params, log, folder / CHECKPOINTS, boards, label)
-    history = trainer.run()
+    with one_line_if_lost():
+        trainer = Trainer(data, params, log, folder / CHECKPOINTS, boards, label)
+        history = trainer.run()
     if not np.isfinite(history["val_auc"]).any():
         raise UserError(
             f"seed {params.train.seed}: validation AUC is undefined after every epoch: lower optimizer.learning_rate, "

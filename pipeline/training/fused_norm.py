@@ -11,8 +11,8 @@ has one operation for it. Three things are saved:
   convolution before it.
 
 ZeroPadding2D stays: oneDNN takes it into the convolution by itself, and has no gradient of a convolution with explicit
-padding (docs/speed.md). Layers keep their names and their weights, and the weights their order, so that freezing, saving
-and loading do not know of all this.
+padding (docs/speed.md). Layers keep their names and their weights, and the weights their order, so that freezing,
+saving and loading do not know of all this.
 """
 
 import weakref

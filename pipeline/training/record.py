@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.files import sha256_file, write_json
 from pipeline.metrics import macro_auroc
@@ -46,13 +47,34 @@ class Fitted:
 
 
 def finish(data: Processed, params: Params, run: Run, folder: Path, fitted: list[Fitted], out: Path) -> None:
-    """Write what belongs to the models, and log it with the first model itself, read back from its file."""
+    """Write what belongs to the models, and log it with the first model itself.
+
+    What is reported of a model is what its file gives when it is read back.
+    """
     load_tensorflow()
+    model, probabilities = read_back(fitted[0], data, params, folder)
+    others = (read_back(item, data, params, folder)[1] for item in fitted[1:])
+    labels = data.labels[(data.table["split"] == "val").to_numpy()]
+    fitted = [
+        dataclasses.replace(item, val_auc=macro_auroc(labels, scores))
+        for item, scores in zip(fitted, (probabilities, *others), strict=True)
+    ]
+    write_record(data, params, run, folder, fitted)
+    run.log_model(model, np.zeros((1, data.size, data.size, 1), np.uint8))
+    say_result(data, params, fitted[0], probabilities, out)
+
+
+def read_back(fitted: Fitted, data: Processed, params: Params, folder: Path) -> tuple[Any, NDArray[np.float32]]:
+    """Return a model as its file holds it, and its probabilities of the validation images."""
+    from pipeline.input_pipeline import predict
     from pipeline.model import load_model
 
-    model = load_model(folder / MODEL)
-    fitted = [_scored_again(item, data, params, folder) for item in fitted]
-    first = fitted[0]
+    model = load_model(folder / fitted.folder / MODEL)
+    return model, predict(model, data, "val", params.train.batch_size)
+
+
+def write_record(data: Processed, params: Params, run: Run, folder: Path, fitted: list[Fitted]) -> None:
+    """Write parameters, record and repeats, and log them."""
     (folder / FOLDER).mkdir(exist_ok=True)
     write_yaml(folder / "params.yaml", as_dict(params))
     training = record(data, run, folder, fitted)
@@ -68,34 +90,18 @@ def finish(data: Processed, params: Params, run: Run, folder: Path, fitted: list
         }
     )
     run.log_files(*(folder / name for name in ("history.csv", "params.yaml", "training.json")))
+    first = fitted[0]
     run.log_metrics({"best_epoch": first.best + 1, "best_val_auc": first.val_auc} | seeds_apart(fitted))
-    example = np.zeros((1, data.size, data.size, 1), np.uint8)
-    run.log_model(model, example)
-    close(data, params, first, model, out)
 
 
-def _scored_again(fitted: Fitted, data: Processed, params: Params, folder: Path) -> Fitted:
-    """Return it with the validation AUROC of the model as it lies on the disk, which is what is reported."""
-    from pipeline.input_pipeline import predict
-    from pipeline.model import load_model
-
-    model = load_model(folder / fitted.folder / MODEL)
-    labels = data.labels[(data.table["split"] == "val").to_numpy()]
-    auc = macro_auroc(labels, predict(model, data, "val", params.train.batch_size))
-    return dataclasses.replace(fitted, val_auc=auc)
-
-
-def close(data: Processed, params: Params, fitted: Fitted, model: Any, out: Path) -> None:
-    """Say how good the kept model is, scored as it was read back, and what comes next."""
-    from pipeline.input_pipeline import predict
+def say_result(data: Processed, params: Params, fitted: Fitted, probabilities: NDArray[np.float32], out: Path) -> None:
+    """Say how good the kept model is, and what comes next."""
     from pipeline.training.closing import closing_line, validation_estimate
 
     rows = data.rows("val")
     labels = data.labels[(data.table["split"] == "val").to_numpy()]
     patients = rows["patient_id"].to_numpy()
-    estimate = validation_estimate(
-        labels, predict(model, data, "val", params.train.batch_size), patients, params.evaluate
-    )
+    estimate = validation_estimate(labels, probabilities, patients, params.evaluate)
     epochs = len(fitted.history["val_auc"])
     counts = len(rows), len(set(patients))
     note(closing_line(fitted.best + 1, epochs, estimate, *counts, out / MODEL, confidence=params.evaluate.confidence))

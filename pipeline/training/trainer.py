@@ -18,7 +18,7 @@ from pipeline.progress import note
 from pipeline.shards import Processed
 from pipeline.training.callbacks import ExactAuc, Log, Memory, StopAtNaN, names_of
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.cluster import Place, one_line_if_lost, place_of
+from pipeline.training.cluster import Place, place_of
 from pipeline.training.features import feature_batches, head_of, pooled_features, rows_of_feature_batch
 from pipeline.training.fused_norm import plain
 from pipeline.training.holding import describe_hold
@@ -59,7 +59,7 @@ class Trainer:
 
     def __init__(self, data: Processed, params: Params, log: Log, folder: Path, boards: Path, label: str) -> None:
         self._data, self._params, self._log, self._boards, self._label = data, params, log, boards, label
-        self.place = place_of(params.train, {"the training": key_of(data, params)})
+        self.place = place_of(params.train, {"parameters, images or code": key_of(data, params)[:12]})
         set_up(params)
         # Only now: in a cluster all workers have met, and the chief has cleared what is no longer of use.
         self.checkpoints = Checkpoints(folder, writes=self.place.chief)
@@ -79,10 +79,9 @@ class Trainer:
         """Train what is left to train; return the figures of all epochs."""
         if self._state.epochs:
             note(f"going on after epoch {self._state.epochs}")
-        with one_line_if_lost():
-            for phase in plan(self._params, self.place.workers):
-                if self._state.epochs < phase.end and not self._state.stopped:
-                    self._run(phase)
+        for phase in plan(self._params, self.place.workers):
+            if self._state.epochs < phase.end and not self._state.stopped:
+                self._run(phase)
         return self._state.history
 
     def _run(self, phase: Phase) -> None:
@@ -141,16 +140,19 @@ class Trainer:
 
     def _scored(self) -> Any:
         """Return the network, or in a cluster a copy of this worker's own: every worker scores all the images."""
-        if self.place.workers == 1:
-            return self.network
-        self._twin = self._twin or plain(self.network)
+        return self.network if self.place.workers == 1 else self._stock()
+
+    def _stock(self) -> Any:
+        """Return the network in stock Keras layers; they are made once, and take the weights of the day."""
+        if self._twin is None:
+            self._twin = plain(self.network)
         self._twin.set_weights(self.network.get_weights())
         return self._twin
 
     def _save(self, path: Path) -> None:
         """Write the network in stock Keras layers."""
         with averaged_weights(self.network):  # not compiled while the head learns from features: as it is
-            save_model(plain(self.network), path)
+            save_model(self._stock(), path)
 
     def _bar(self, phase: Phase) -> ProgressBar:
         best = max((value for value in self._state.history.get("val_auc", []) if value == value), default=np.nan)
