@@ -228,7 +228,7 @@ def cached(model: Any, data: Any, params: Any, epochs: int) -> Callable[[int], i
 
     def run(_steps: int) -> int:
         features = pooled_features(model, data, "train", params.train.batch_size)
-        head.fit(feature_batches(features, data.labels, params, epochs), verbose=0)
+        head.fit(feature_batches(features, data.labels, params, epochs), shuffle=False, verbose=0)
         return len(features) * epochs
 
     run(1)

@@ -212,11 +212,10 @@ def test_stochastic_depth_returns_with_its_block():
         assert (np.asarray(layer(ones, training=True)) == 0).any() == dropped
 
 
+@pytest.mark.parametrize("case", ["ResNet50", "MobileNetV3Small", "ConvNeXtTiny"], indirect=True)
 def test_loaded_model_predicts_the_same(case, tmp_path):
     from pipeline.model import load_model, save_model
 
-    if case.name not in ("ResNet50", "MobileNetV3Small", "ConvNeXtTiny"):
-        pytest.skip("made of the same layers as the others")
     save_model(case.model, tmp_path / "model.keras")
     np.testing.assert_array_equal(run(load_model(tmp_path / "model.keras"), False), run(case.model, False))
 

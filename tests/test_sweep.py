@@ -199,6 +199,7 @@ def pretend_sweep(folder: Path, images: Path, rates: list[float] = [1e-3, 1e-6, 
 def swept(coded_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Kill a sweep in its first trial, with another one waiting at the door, then begin it again until it is done."""
     folder = tmp_path_factory.mktemp("sweep 搜")
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it itself when a test before this one chose a store
     code = (
         "import sys\nfrom pathlib import Path\nsys.path.insert(0, sys.argv[1])\n"
         "if __name__ == '__main__':\n"

@@ -32,8 +32,6 @@ from pipeline.training.resume import key_of
 from pipeline.training.state import History, KeptState
 
 _ADVICE = "lower optimizer.learning_rate, set optimizer.clip_norm, or train in float32, and run again"
-
-
 _WHAT = {"all": "training", "head": "training the head", "backbone": "training the backbone"}
 
 
@@ -69,9 +67,11 @@ class Trainer:
             fused = params.train.fused
             prevalence = prevalence_of(self._labels)
             self.network = build_model(params.model, data.size, prevalence, self.place.replicas, fused=fused)
+        # Made before anything is frozen: what is frozen, which changes with the phase, would stand in the file.
+        self._twin = plain(self.network)
+        with self.place.strategy.scope():
             penalise(self.network, params.optimizer)
             self._state = KeptState(self.network, self.checkpoints, self._save)
-        self._twin: Any = None
         require_same_epoch(self._state.epochs, self.place)
         describe(data, params, self.place, self.network)
 
@@ -143,9 +143,7 @@ class Trainer:
         return self.network if self.place.workers == 1 else self._stock()
 
     def _stock(self) -> Any:
-        """Return the network in stock Keras layers; they are made once, and take the weights of the day."""
-        if self._twin is None:
-            self._twin = plain(self.network)
+        """Return the network in stock Keras layers, with the weights of now."""
         self._twin.set_weights(self.network.get_weights())
         return self._twin
 
