@@ -35,7 +35,7 @@ sweep: setup ## search for better parameters: section sweep of params.yaml (PRES
 	@cxr sweep
 
 test: setup ## the test suite
-	@python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## style and types
 	@ruff check . && ruff format --check . && mypy
