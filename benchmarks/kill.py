@@ -103,7 +103,8 @@ def main() -> int:
             at_work = killed(folder, args.backbone, weights, seconds)
             model, _, said = trained(folder, args.backbone, weights)
             found = re.search(r"going on after epoch (\d+)", said)
-            epoch = found[1] if found else "none" if at_work else "(had ended)"
+            rest = "all" if "all epochs were done" in said else "none" if at_work else "(had ended)"
+            epoch = found[1] if found else rest
             same += model == expected
             verdict = "the same bytes" if model == expected else "DIFFERENT"
             print(f"| {seconds / length:.0%} of the run | {epoch} | {verdict} |", flush=True)

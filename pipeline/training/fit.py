@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.files import atomic_open, atomic_path, read_json, write_json
 from pipeline.params import Params
+from pipeline.progress import note
 from pipeline.quiet import load_tensorflow
 from pipeline.shards import Processed
 from pipeline.training.cluster import one_line_if_lost
@@ -52,6 +53,7 @@ def fit(data: Processed, params: Params, log: LogMetrics, folder: Path, boards: 
     """
     alone = params.train.cluster == "none"
     if alone and (folder / FINISHED).is_file():  # in a cluster all workers meet first, and find nothing left to do
+        note("all epochs were done; what is left are the files")
         return _history_of(read_json(folder / FINISHED))
     load_tensorflow()
     from pipeline.training.trainer import Trainer
