@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.training.checkpoint import Checkpoint, Checkpoints
-
-History = dict[str, list[float]]
+from pipeline.training.fit import History
 
 
 class KeptState:

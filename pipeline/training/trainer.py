@@ -20,6 +20,7 @@ from pipeline.training.callbacks import ExactAuc, Log, Memory, StopAtNaN, names_
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.cluster import Place, place_of
 from pipeline.training.features import feature_batches, head_of, pooled_features, rows_of_feature_batch
+from pipeline.training.fit import History
 from pipeline.training.fused_norm import plain
 from pipeline.training.holding import describe_hold
 from pipeline.training.keras_workers import chiefs, mended, own_batches
@@ -29,9 +30,12 @@ from pipeline.training.optimizers import averaged_weights, penalise, scaled_rate
 from pipeline.training.phases import Phase, plan, prepare
 from pipeline.training.progress_bar import ProgressBar
 from pipeline.training.resume import key_of
-from pipeline.training.state import History, KeptState
+from pipeline.training.state import KeptState
 
-_ADVICE = "lower optimizer.learning_rate, set optimizer.clip_norm, or train in float32, and run again"
+_ADVICE = (
+    "lower optimizer.learning_rate, set optimizer.clip_norm, or train in float32, and run again (the step before may "
+    "have spoilt the weights)"
+)
 _WHAT = {"all": "training", "head": "training the head", "backbone": "training the backbone"}
 
 
