@@ -32,7 +32,7 @@ def preprocess(params):
 
 def train(params):
     signal = 1.5 if "True" in Path("data/processed/images.txt").read_text() else 0.5
-    loss = params["train"]["loss"]
+    loss = params["loss"]["name"]
     notes = Path(os.environ["NOTES"])
     if loss == "binary_crossentropy":
         print("begun", flush=True)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ stages:
   train:
     cmd: python stages.py train
     deps: [data/processed, stages.py]
-    params: [model, augment, train, tracking]
+    params: [augment, model, loss, train, tracking]
     outs: [models/model.keras, models/repeats, models/training.json]
   evaluate:
     cmd: python stages.py evaluate
@@ -103,7 +104,7 @@ def killed(project: Path, environment: dict[str, str]) -> dict[str, object]:
     with (Path(environment["NOTES"]) / "go").open("w") as go:
         fcntl.flock(go, fcntl.LOCK_EX)
         with subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True) as owner:
-            said = list(iter(owner.stdout.readline, "begun\n"))  # ends when the second variant is at work
+            said = list(takewhile(lambda line: line != "begun\n", owner.stdout))  # ends when variant 2 is at work
             found: dict[str, object] = {"table": (project / "reports/ablation/ablation.md").read_text()}
             owner.kill()
         assert owner.returncode == -signal.SIGKILL, said
@@ -208,7 +209,7 @@ def test_each_variant_turns_one_parameter_of_the_baseline():
         "augment.enabled=false",
         "model.weights=none",
     ]
-    other = {"preprocess": {"clahe": False}, "train": {"loss": "binary_crossentropy"}, "augment": {"enabled": False}}
+    other = {"preprocess": {"clahe": False}, "loss": {"name": "binary_crossentropy"}, "augment": {"enabled": False}}
     turned = variants_of(parse_params({**other, "model": {"weights": "mine.keras"}}, "the test"))
     assert [variant.name for variant in turned] == ["clahe", "focal", "augmentation", "imagenet", "random-weights"]
 
