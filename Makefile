@@ -1,6 +1,6 @@
 # Every habit of the project. Bare `make` lists the targets; nothing is assumed but make, a shell and Python.
 .DEFAULT_GOAL := help
-.PHONY: help setup train ablation sweep test lint repro report ui bench doctor clean
+.PHONY: help setup train ablation sweep test lint repro report ui bench gallery doctor clean
 
 PYTHON ?= python3
 # The extras last installed stay, so that `make train` after `make setup EXTRAS=gpu` keeps the GPU's packages.
@@ -51,6 +51,9 @@ ui: setup ## MLflow's pages on http://127.0.0.1:5000
 
 bench: setup ## how fast preprocess is (FOLDER=images, PEERS=python with benchmarks/requirements.txt)
 	@python benchmarks/preprocess.py "$${FOLDER:-data/raw}" $${PEERS:+--peers "$$PEERS"}
+
+gallery: setup ## a contact sheet of the simulated films: docs/images/gallery.jpg
+	@python benchmarks/gallery.py
 
 doctor: setup ## look at the machine: what works, what is missing
 	@cxr doctor

@@ -158,7 +158,7 @@ def _places_of(pairs: BoxedPairs, findings: Sequence[str]) -> dict[tuple[int, st
 
 def _films(data: Processed, wanted: set[int]) -> dict[int, Image]:
     """Return the prepared test images at some positions."""
-    from pipeline.input_pipeline import images_in_order
+    from pipeline.scoring_input import images_in_order
 
     films: dict[int, Image] = {}
     for number, batch in enumerate(images_in_order(data, "test", _BATCH) if wanted else ()):

@@ -6,12 +6,11 @@ Nothing but argparse is imported before a command is chosen, so that help and er
 import argparse
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pipeline import commands
 from pipeline.errors import UserError
-
-if TYPE_CHECKING:
-    from pipeline.params import Params
+from pipeline.simulate_flags import LateParser, add_flags
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,15 +45,17 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="`cxr COMMAND --help` explains one command; `dvc repro` runs all stages in order.",
     )
     parser.add_argument("--version", action="version", version=_version())
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    _add_stages(commands)
-    _add_tools(commands)
+    parsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=LateParser)
+    _add_stages(parsers)
+    _add_tools(parsers)
     return parser
 
 
-def _add_stages(commands: Any) -> None:
-    add = _adder(commands)
-    download = add("download", _download, "fetch or draw the images", [("--out", "data/raw", "the raw folder")])
+def _add_stages(parsers: Any) -> None:
+    add = _adder(parsers)
+    download = add(
+        "download", commands.run_download, "fetch or draw the images", [("--out", "data/raw", "the raw folder")]
+    )
     download.add_argument(
         "--files",
         nargs="+",
@@ -63,7 +64,7 @@ def _add_stages(commands: Any) -> None:
     )
     add(
         "ingest",
-        _ingest,
+        commands.run_ingest,
         "read the data set's own layout, check every file, write the manifest",
         [
             ("raw", "data/raw", "the raw folder"),
@@ -75,7 +76,7 @@ def _add_stages(commands: Any) -> None:
     )
     add(
         "split",
-        _split,
+        commands.run_split,
         "put patients into train, val and test, and audit the result",
         [
             ("manifest", "data/manifest.csv", "the manifest"),
@@ -85,7 +86,7 @@ def _add_stages(commands: Any) -> None:
     )
     audit = add(
         "audit",
-        _audit,
+        commands.run_audit,
         "look for patients and pictures on two sides of the split, and for copies",
         [
             ("manifest", "data/manifest.csv", "the manifest"),
@@ -104,7 +105,7 @@ def _add_stages(commands: Any) -> None:
     )
     add(
         "preprocess",
-        _preprocess,
+        commands.run_preprocess,
         "resize, equalise and shard the images",
         [
             ("manifest", "data/manifest.csv", "the manifest"),
@@ -115,13 +116,13 @@ def _add_stages(commands: Any) -> None:
     )
     add(
         "train",
-        _train,
+        commands.run_train,
         "fine-tune the network and keep its best epoch",
         [("processed", "data/processed", "the processed images"), ("out", "models", "the folder of models")],
     )
     add(
         "evaluate",
-        _evaluate,
+        commands.run_evaluate,
         "score the model on the test split, with intervals",
         [
             ("model", "models/model.keras", "the model"),
@@ -132,7 +133,7 @@ def _add_stages(commands: Any) -> None:
     )
     add(
         "report",
-        _report,
+        commands.run_report,
         "write the HTML report",
         [
             ("reports", "reports", "the folder of reports"),
@@ -144,11 +145,11 @@ def _add_stages(commands: Any) -> None:
     )
 
 
-def _add_tools(commands: Any) -> None:
-    add = _adder(commands)
+def _add_tools(parsers: Any) -> None:
+    add = _adder(parsers)
     promote = add(
         "promote",
-        _promote,
+        commands.run_promote,
         "move the alias `champion` to this model if it is not worse than the champion; exit status 3 if it is refused",
         [
             ("model", "models/model.keras", "the model"),
@@ -161,7 +162,7 @@ def _add_tools(commands: Any) -> None:
     promote.add_argument("--dry-run", action="store_true", help="print the decision and store nothing")
     score = add(
         "score",
-        _score,
+        commands.run_score,
         "score anybody's predictions table: the metrics, the plots and the page of `evaluate` and `report`",
         [
             ("predictions", None, "a table of image_id, patient_id, y_FINDING and p_FINDING (docs/score.md)"),
@@ -170,7 +171,7 @@ def _add_tools(commands: Any) -> None:
     )
     compare = add(
         "compare",
-        _compare,
+        commands.run_compare,
         "compare two models on the same images, paired: differences, intervals and p values",
         [("a", None, "the predictions table of one model"), ("b", None, "that of the other")],
     )
@@ -185,15 +186,18 @@ def _add_tools(commands: Any) -> None:
             default="column",
             help="where the patient comes from: column patient_id, or NIH's file names (default: column)",
         )
-    add("doctor", _doctor, "look at the machine: what works, what is missing, how to mend it", [])
+    add("doctor", commands.run_doctor, "look at the machine: what works, what is missing, how to mend it", [])
     preset = add(
-        "preset", _preset, "write params.yaml from a preset", [("--configs", "configs", "the folder of presets")]
+        "preset",
+        commands.run_preset,
+        "write params.yaml from a preset",
+        [("--configs", "configs", "the folder of presets")],
     )
     preset.add_argument("name", nargs="?", help="a file of configs/, without .yaml (default: the present preset)")
     preset.add_argument("--archive", metavar="PATH", help="a local archive or folder in Kaggle's layout")
     ablation = add(
         "ablation",
-        _ablation,
+        commands.run_ablation,
         "change one parameter at a time and compare each on the validation split",
         [("--out", "reports/ablation", "the folder of the table")],
     )
@@ -202,7 +206,7 @@ def _add_tools(commands: Any) -> None:
     )
     add(
         "sweep",
-        _sweep,
+        commands.run_sweep,
         "search for parameters that raise validation AUC, as section `sweep` says; a stopped sweep goes on",
         [
             ("processed", "data/processed", "the processed images"),
@@ -211,27 +215,20 @@ def _add_tools(commands: Any) -> None:
     )
     simulate = add(
         "simulate",
-        _simulate,
+        commands.run_simulate,
         "draw simulated radiographs in the layout of NIH's sample",
         [("--out", None, "the folder to fill; it must be new or empty")],
     )
-    for name, text in (
-        ("patients", "how many patients"),
-        ("seed", "the same seed draws the same films"),
-        ("size", "pixels a side"),
-    ):
-        simulate.add_argument(f"--{name}", type=int, metavar="N", help=f"{text} (default: as in the parameter file)")
+    simulate.late = add_flags
 
 
-def _adder(commands: Any) -> Callable[..., argparse.ArgumentParser]:
+def _adder(parsers: Any) -> Callable[..., LateParser]:
     """Return a function that adds a command with its paths and the options that all commands have."""
 
     def add(
         name: str, call: Callable[[argparse.Namespace], int | None], text: str, paths: list[tuple[str, str | None, str]]
-    ) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = commands.add_parser(
-            name, help=text, description=text[0].upper() + text[1:] + "."
-        )
+    ) -> LateParser:
+        parser: LateParser = parsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         for path, default, meaning in paths:
             shown = f"{meaning} (default: {default})" if default else meaning
             if path.startswith("--"):
@@ -252,174 +249,6 @@ def _version() -> str:
     from pipeline import __version__
 
     return f"cxr {__version__}"
-
-
-def _start(args: argparse.Namespace) -> "Params":
-    from pathlib import Path
-
-    from pipeline.params_file import load_params
-    from pipeline.progress import set_quiet
-
-    set_quiet(args.quiet)
-    return load_params(Path(args.params))
-
-
-def _download(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from pipeline.download import download, with_files
-
-    params = _start(args)
-    download(with_files(params, args.files) if args.files else params, Path(args.out))
-
-
-def _ingest(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from pipeline.ingest import ingest
-
-    boxes, thumbnails = Path(args.boxes), Path(args.thumbnails)
-    ingest(Path(args.raw), Path(args.out), Path(args.quarantine), _start(args), boxes=boxes, thumbnails=thumbnails)
-
-
-def _split(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from pipeline.split import split
-
-    split(Path(args.manifest), Path(args.out), Path(args.summary), _start(args).split)
-
-
-def _preprocess(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from pipeline.preprocess import preprocess
-
-    preprocess(Path(args.manifest), Path(args.splits), Path(args.out), Path(args.raw), _start(args))
-
-
-def _train(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from pipeline.train import train
-
-    train(Path(args.processed), Path(args.out), _start(args))
-
-
-def _evaluate(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from pipeline.evaluate import evaluate
-
-    evaluate(Path(args.model), Path(args.processed), Path(args.reports), Path(args.boxes), _start(args))
-
-
-def _report(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from pipeline.report import report
-
-    params = _start(args)
-    reports, manifest, raw = Path(args.reports), Path(args.manifest), Path(args.raw)
-    report(reports, manifest, raw, Path(args.processed), Path(args.models), params)
-
-
-def _audit(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from pipeline.audit import audit, shown
-
-    params = _start(args).audit
-    tables = Path(args.manifest), Path(args.splits), Path(args.out)
-    against = [Path(path) for path in args.against]
-    errors = audit(*tables, params, Path(args.thumbnails), Path(args.raw), against)
-    also = " or in another set" if against else ""
-    print("\n".join(shown(errors) or [f"no patient and no picture is on two sides{also}"]))
-    return 1 if errors else 0
-
-
-def _doctor(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from pipeline.doctor import doctor
-
-    return 1 if doctor(_start(args), Path()) else 0
-
-
-def _score(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from pipeline.score import score
-
-    labels = Path(args.labels) if args.labels else None
-    score(Path(args.predictions), Path(args.out), _start(args), labels, args.patients)
-
-
-def _compare(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from pipeline.compare import compare
-
-    labels, out = (Path(path) if path else None for path in (args.labels, args.out))
-    compare(Path(args.a), Path(args.b), _start(args).evaluate, labels, args.patients, out)
-
-
-def _promote(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from pipeline.promote import promote, undo
-    from pipeline.promotion_steps import Places
-
-    params, places = _start(args), Places(Path(args.evidence), Path(args.records))
-    if args.undo:
-        undo(places, params, dry_run=args.dry_run)
-        return 0
-    return 0 if promote(Path(args.model), Path(args.reports), places, params, dry_run=args.dry_run) else 3
-
-
-def _preset(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from pipeline.presets import apply_preset
-    from pipeline.progress import set_quiet
-
-    set_quiet(args.quiet)
-    name = args.name or _start(args).dataset.preset
-    apply_preset(name, Path(args.archive) if args.archive else None, Path(args.configs), Path(args.params))
-
-
-def _ablation(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from pipeline.ablation import ablation
-    from pipeline.progress import set_quiet
-
-    set_quiet(args.quiet)
-    if Path(args.params) != Path("params.yaml"):
-        raise UserError(f"--params is {args.params}; an ablation runs dvc.yaml, which reads params.yaml: change that")
-    return 0 if ablation(Path(), Path(args.out), args.only) else 1
-
-
-def _sweep(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from pipeline.sweep import sweep
-
-    sweep(Path(args.processed), Path(args.out), _start(args))
-
-
-def _simulate(args: argparse.Namespace) -> None:
-    import dataclasses
-    from pathlib import Path
-
-    from pipeline.datasets.simulated import simulate
-    from pipeline.params_file import parse_params
-
-    given = {name: getattr(args, name) for name in ("patients", "seed", "size")}
-    values = dataclasses.asdict(_start(args).simulate) | {
-        key: value for key, value in given.items() if value is not None
-    }
-    simulate(parse_params({"simulate": values}, "the command line").simulate, Path(args.out))
 
 
 if __name__ == "__main__":

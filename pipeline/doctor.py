@@ -116,7 +116,8 @@ def disk_need(params: Params, area: Path | None = None) -> float | None:
     shard = params.preprocess.size**2  # bytes an image: uint8, not compressed
     if params.download.source == "simulated":
         images = params.simulate.patients * _IMAGES_PER_PATIENT
-        return images * (params.simulate.size**2 + shard) + _RUN_BYTES
+        depth = 2 if params.simulate.format == "dicom" else 1  # bytes a pixel; neither is compressed much
+        return images * (depth * params.simulate.size**2 + shard) + _RUN_BYTES
     need = _NEEDS.get(params.dataset.preset)
     if need is None or (params.download.source == "kaggle" and params.download.files):
         return None

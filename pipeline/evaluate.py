@@ -117,7 +117,7 @@ def probabilities_of(model: "keras.Model", data: Processed, split: str, *, flip:
 
     Averaging over the two is the smallest test-time augmentation (Krizhevsky et al. 2012, section 4.1).
     """
-    from pipeline.input_pipeline import predict
+    from pipeline.scoring_input import predict
 
     probabilities = predict(model, data, split, _BATCH)
     if flip:

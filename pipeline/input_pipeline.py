@@ -1,4 +1,7 @@
-"""The tf.data pipelines: shards to batches of (image, labels). Imports TensorFlow where it is called."""
+"""Training's tf.data pipeline: shards to batches of (image, labels). Imports TensorFlow where it is called.
+
+Apart from `pipeline.scoring_input`, so that a change of how a training draws its images leaves evaluation as it is.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.augment import Augment
 from pipeline.images import Image
 from pipeline.params import Params
+from pipeline.scoring_input import AHEAD, options, pixels_of
 from pipeline.shards import HEADER, Processed
 from pipeline.training.holding import hold
 from pipeline.training.mixup import mix
@@ -18,7 +22,6 @@ if TYPE_CHECKING:
 
 _SHUFFLE_BYTES = 256 * 1024 * 1024
 _OPEN_FILES = 8
-_AHEAD = 4  # batches made while the network is busy; a fixed number, so that memory does not grow
 
 
 def training_batches(
@@ -85,7 +88,7 @@ def training_batches(
 
     batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches).map(load)
     batches = batches.apply(tf.data.experimental.assert_cardinality(portion.steps * (epochs - first_epoch)))
-    return batches.prefetch(_AHEAD).with_options(_options())
+    return batches.prefetch(AHEAD).with_options(options())
 
 
 def steps_per_epoch(data: Processed, params: Params, workers: int = 1) -> int:
@@ -121,39 +124,8 @@ def rows_of_batch(
     items = tf.data.Dataset.range(epoch, epoch + 1).flat_map(
         lambda each: _ordered(data, params, portion, each, records=False)
     )
-    (positions,) = next(iter(items.batch(portion.batch).skip(step).with_options(_options())))
+    (positions,) = next(iter(items.batch(portion.batch).skip(step).with_options(options())))
     return np.asarray(portion.rows[positions.numpy()], np.int64)
-
-
-def images_in_order(
-    data: Processed, split: str, batch_size: int, count: int | None = None, *, mirrored: bool = False
-) -> "tf.data.Dataset":
-    """Batches of images alone, in the order of `data.rows(split)`, at most `count` of them; mirrored left to right."""
-    import tensorflow as tf
-
-    count = min(count or len(data.rows(split)), len(data.rows(split)))
-    records = tf.data.TFRecordDataset(data.files(split)).take(count).batch(batch_size)
-
-    def images_of(batch: Any) -> Any:
-        images = _pixels(batch, data.size)
-        return images[:, :, ::-1] if mirrored else images
-
-    images = records.map(images_of).apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
-    return images.prefetch(_AHEAD).with_options(_options())
-
-
-def predict(
-    model: Any, data: Processed, split: str, batch_size: int, count: int | None = None, *, mirrored: bool = False
-) -> NDArray[np.float32]:
-    """Return the model's probabilities for a split, or for its images mirrored left to right.
-
-    Returns
-    -------
-    ndarray of shape (n_images, n_findings), dtype=float32
-        In the order of `data.rows(split)`.
-    """
-    probabilities = model.predict(images_in_order(data, split, batch_size, count, mirrored=mirrored), verbose=0)
-    return np.asarray(probabilities, np.float32)
 
 
 def _ordered(data: Processed, params: Params, portion: Portion, epoch: Any, *, records: bool) -> Any:
@@ -216,21 +188,4 @@ def _decode(records: Any, rows: Any, size: int) -> Any:
     found = tf.io.decode_raw(tf.strings.substr(records, 0, HEADER.size), tf.int32)[:, 0]
     same = tf.debugging.assert_equal(tf.cast(found, tf.int64), rows, "a shard holds other images than the index says")
     with tf.control_dependencies([same]):
-        return _pixels(records, size)
-
-
-def _pixels(records: Any, size: int) -> Any:
-    import tensorflow as tf
-
-    pixels = tf.io.decode_raw(tf.strings.substr(records, HEADER.size, size * size), tf.uint8)
-    return tf.reshape(pixels, (-1, size, size, 1))
-
-
-def _options() -> Any:
-    import tensorflow as tf
-
-    options = tf.data.Options()
-    options.deterministic = True
-    # Which worker reads which file is decided here; the devices of a machine share its batches.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return options
+        return pixels_of(records, size)

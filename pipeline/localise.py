@@ -77,7 +77,7 @@ def localise(
 
 def pair_maps(explainer: Explainer, data: Processed, split: str, pairs: BoxedPairs) -> Map:
     """Return the map of each pair, shape (n_pairs, h', w'), dtype=float32; only images with a box are computed."""
-    from pipeline.input_pipeline import images_in_order
+    from pipeline.scoring_input import images_in_order
 
     total = -(-len(data.rows(split)) // _BATCH)
     done = []

@@ -13,7 +13,8 @@ from typing import Any
 from pipeline.params.sweep import Space
 from pipeline.sweep_table import Tried, best_of, shown
 
-_APART, _HEIGHT, _LEFT, _TOP, _BOTTOM = 170.0, 260.0, 140.0, 60.0, 60.0
+_APART, _HEIGHT = 170.0, 260.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 140.0, 150.0, 60.0, 60.0  # the foot is as wide as the figure of one key
 _ABSENT = 24.0  # how far below an axis a trial passes that does not use its key
 _LOW, _HIGH = (200, 215, 230), (8, 60, 120)  # colours of the lowest and the highest AUC
 
@@ -74,7 +75,7 @@ def axes_of(trials: Sequence[Tried], search: Mapping[str, Space]) -> list[Axis]:
 def parallel_svg(trials: Sequence[Tried], search: Mapping[str, Space]) -> str:
     """Draw the trials that have a validation AUC; the pruned dashed, the best one thick."""
     axes = axes_of(trials, search)
-    width, height = _LEFT + _APART * (len(axes) - 1) + 110, _TOP + _HEIGHT + _BOTTOM
+    width, height = _LEFT + _APART * (len(axes) - 1) + _RIGHT, _TOP + _HEIGHT + _BOTTOM
     best = best_of(trials)
     drawn = sorted((item for item in trials if item.val_auc == item.val_auc), key=lambda item: item.val_auc)
     lines = [_line(item, axes, thick=item is best) for item in drawn]
@@ -84,9 +85,9 @@ def parallel_svg(trials: Sequence[Tried], search: Mapping[str, Space]) -> str:
     )
     title = f"<title>{len(drawn)} trials: validation AUC over {', '.join(map(escape, search))}</title>"
     paper = f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/>'
-    marks = [part for k, axis in enumerate(axes) for part in _axis(axis, _x(k))]
-    legend = "dashed: pruned; thick: the best; below an axis: its key had no part"
-    foot = f'<text x="{_LEFT:g}" y="{height - 10:g}" fill="#555555">{legend}</text>'
+    marks = [part for k, axis in enumerate(axes) for part in _axis(axis, _x(k), last=k == len(axes) - 1)]
+    legend = "dark: a high AUC; dashed: pruned; thick: the best; below an axis: its key had no part"
+    foot = f'<text x="10" y="{height - 10:g}" fill="#555555" font-size="11">{legend}</text>'
     return "\n".join([head, title, paper, *lines, *marks, foot, "</svg>\n"])
 
 
@@ -112,7 +113,9 @@ def _line(item: Tried, axes: Sequence[Axis], *, thick: bool) -> str:
     )
 
 
-def _axis(axis: Axis, x: float) -> list[str]:
+def _axis(axis: Axis, x: float, *, last: bool) -> list[str]:
+    # Right of the last axis there are no lines.
+    beside, anchor = (x + 6, "start") if last else (x - 6, "end")
     section, _, name = axis.name.rpartition(".")
     parts = [
         f'<text x="{x:g}" y="{_TOP - 32:g}" text-anchor="middle" fill="#555555">{escape(section)}</text>',
@@ -120,7 +123,7 @@ def _axis(axis: Axis, x: float) -> list[str]:
         f'<line x1="{x:g}" y1="{_TOP:g}" x2="{x:g}" y2="{_TOP + _HEIGHT:g}" stroke="#333333"/>',
     ]
     parts += [
-        f'<text x="{x - 6:g}" y="{_y(height) + 4:g}" text-anchor="end" stroke="#ffffff" stroke-width="3" '
+        f'<text x="{beside:g}" y="{_y(height) + 4:g}" text-anchor="{anchor}" stroke="#ffffff" stroke-width="3" '
         f'paint-order="stroke">{escape(label)}</text>'
         for height, label in axis.ticks()
     ]

@@ -51,6 +51,12 @@ def test_deps_exist_and_are_made_by_an_earlier_stage(stage):
         assert (ROOT / dep).exists() if dep.startswith("pipeline") else dep in made, dep
 
 
+def test_a_change_of_how_a_training_runs_leaves_evaluation_as_it_is():
+    # The model and what it was trained on are files; how it is asked is no part of the training.
+    deps = STAGES["evaluate"]["deps"]
+    assert not [dep for dep in deps if dep.startswith("pipeline/training") or dep == "pipeline/input_pipeline.py"]
+
+
 def test_every_section_of_the_parameters_belongs_to_a_stage():
     watched = {section for definition in STAGES.values() for section in definition["params"]}
     after_the_stages = {"promote", "sweep"}  # read by the commands of those names

@@ -44,7 +44,7 @@ def network():
 
 
 def images_of(data):
-    from pipeline.input_pipeline import images_in_order
+    from pipeline.scoring_input import images_in_order
 
     return np.concatenate([batch.numpy() for batch in images_in_order(data, "train", 10)])
 

@@ -314,10 +314,10 @@ def _distance(one: str, other: str) -> int:
 def test_every_format_is_the_same_from_a_path_from_bytes_and_in_a_shard(tmp_path: Path, write_nih: WriteNih) -> None:
     """Training reads shards, the report reads files and the server reads bytes: one function stands behind all."""
     from pipeline.ingest import ingest
-    from pipeline.input_pipeline import images_in_order
     from pipeline.manifest import read_manifest
     from pipeline.params import Params, SplitParams
     from pipeline.preprocess import preprocess
+    from pipeline.scoring_input import images_in_order
     from pipeline.shards import open_processed
     from pipeline.split import split
 

@@ -68,7 +68,7 @@ def test_every_training_image_once_an_epoch_with_its_own_label(data, where):
 
 
 def test_the_pixels_are_those_that_were_written(data):
-    from pipeline.input_pipeline import images_in_order
+    from pipeline.scoring_input import images_in_order
 
     stored = np.concatenate([batch.numpy() for batch in images_in_order(data, "train", 10)])
     for where in ("memory", "disk"):
@@ -229,7 +229,7 @@ def test_mixing_is_part_of_the_augmentation(data):
 
 
 def test_validation_images_come_in_order_and_unchanged(data):
-    from pipeline.input_pipeline import images_in_order
+    from pipeline.scoring_input import images_in_order
 
     images = np.concatenate([batch.numpy() for batch in images_in_order(data, "val", 4)])
     assert rows_of(images).tolist() == data.rows("val")["row"].tolist()

@@ -8,16 +8,19 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.datasets.simulated import simulate
+from pipeline.datasets.simulated.anatomy import Anatomy, draw_anatomy
 from pipeline.datasets.simulated.body import soft_tissue
-from pipeline.datasets.simulated.boxes import MOST, Box, find_boxes
+from pipeline.datasets.simulated.boxes import MOST, VISIBLE, Box, find_boxes
 from pipeline.datasets.simulated.canvas import Canvas
 from pipeline.datasets.simulated.cohort import Film, Patient, draw_patient
-from pipeline.datasets.simulated.film import chest_of, soft_thickness
+from pipeline.datasets.simulated.film import Acquisition, chest_of, draw_acquisition, expose, soft_thickness
 from pipeline.datasets.simulated.opacities import draw
 from pipeline.datasets.simulated.scene import new_scene
-from pipeline.datasets.simulated.signs import Sign
+from pipeline.datasets.simulated.signs import Sign, reshape
 from pipeline.datasets.simulated.write import render
 from pipeline.findings import NIH14
 from pipeline.ingest import ingest
@@ -25,6 +28,8 @@ from pipeline.params import DatasetParams, Params, SimulateParams
 
 PARAMS = SimulateParams(patients=12, seed=3, size=64)
 SIZE = 128
+ORGANS = {"Cardiomegaly", "Emphysema"}  # boxed as a whole, whatever has changed of them
+TWO_SIDED = {"Effusion", "Infiltration", "Nodule", "Pleural_Thickening"}
 
 
 @pytest.fixture(scope="module")
@@ -116,28 +121,87 @@ def test_a_box_moves_with_the_patient() -> None:
         assert abs(after.y - before.y + 12.8) < 2.7
 
 
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Anatomy, Sign, Acquisition]:
+    """Return any patient with any one finding, and any way to take his film, but for noise and words."""
+    name = draw(st.sampled_from(NIH14))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    side, both = draw(st.integers(0, 1)), draw(st.booleans()) and name in TWO_SIDED
+    sign = Sign(name=name, severity=draw(st.floats(0, 1)), side=side, both=both, seed=draw(st.integers(0, 2**31)))
+    acquisition = draw_acquisition(draw(st.sampled_from(("PA", "AP"))), 428.0, rng)
+    return draw_anatomy(rng), sign, replace(acquisition, noise=0.0, marked=False)
+
+
+@given(cases())
+@settings(max_examples=150, derandomize=True)
+def test_the_change_lies_in_the_boxes_and_they_are_no_larger_than_it(case: tuple[Anatomy, Sign, Acquisition]) -> None:
+    """The film with a finding less the same film without, both with the mediastinum where the finding puts it.
+
+    `SHARE` is 90 % of what the small drawing shows. Of the film, which has bones, vessels and scatter besides, the
+    boxes hold 92 % in the median and 69 % in the worst of 840 films; 60 % is asked for. A box ends where the change
+    does: two small pixels at each of its edges hold a twentieth of the most in it, or 2 gray levels.
+    """
+    anatomy, sign, acquisition = case
+    displaced = replace(anatomy, shift=reshape(anatomy, sign).shift)
+    with_it, without = (
+        expose(96, chest, signs, acquisition, np.random.default_rng(1), np.random.default_rng(2)).astype(np.float64)
+        for chest, signs in ((anatomy, (sign,)), (displaced, ()))
+    )
+    change, inside = np.abs(with_it - without), np.zeros((96, 96), bool)
+    boxes = find_boxes(96, anatomy, (sign,), acquisition)
+    assert boxes or np.median(np.sort(change, axis=None)[-16:]) < 3 * VISIBLE
+    for box in boxes:
+        part = change[box.y : box.y + box.height, box.x : box.x + box.width]
+        inside[box.y : box.y + box.height, box.x : box.x + box.width] = True
+        if sign.name not in ORGANS:
+            edges = (part[:2], part[-2:], part[:, :2], part[:, -2:])
+            assert min(edge.max() for edge in edges) >= min(0.05 * part.max(), 2)
+    if boxes:
+        assert np.square(change[inside]).sum() > 0.6 * np.square(change).sum()
+
+
+@pytest.mark.parametrize("name", NIH14)
+def test_a_box_is_a_small_part_of_the_film(name: str) -> None:
+    """Lungs take two fifths of a film, a nodule less than a hundredth: no box is drawn around everything."""
+    shares = [
+        sum(box.width * box.height for box in boxes_of(patient, film) if box.finding == name) / SIZE**2
+        for patient, film, _ in films_with(name, 12)
+    ]
+    largest = 0.5 if name == "Emphysema" else 0.3
+    assert 0.001 < np.mean(shares) < (0.02 if name == "Nodule" else largest)
+
+
 @pytest.mark.parametrize("severity", [0.0, 0.5, 1.0])
 def test_the_box_of_the_heart_is_as_wide_as_the_heart(severity: float) -> None:
-    """Cardiomegaly is drawn with a cardiothoracic ratio of 0.515 to 0.68 of the thorax (`signs.reshape`)."""
-    patient, film = draw_patient(3, 1), draw_patient(3, 1).films[0]
+    """Cardiomegaly is drawn with a cardiothoracic ratio of 0.51 to 0.68 of the thorax (`signs.reshape`)."""
+    patient, film = draw_patient(PARAMS, 1), draw_patient(PARAMS, 1).films[0]
     anatomy = replace(patient.anatomy, tilt=0.0)
-    acquisition = replace(film.acquisition, field=440.0, offset=(0.0, 0.0))
+    acquisition = replace(film.acquisition, field=440.0, offset=(0.0, 0.0), magnification=1.0)
     heart = Sign(name="Cardiomegaly", severity=severity, side=0, both=False, seed=1)
     (box,) = find_boxes(512, anatomy, (heart,), acquisition)
-    expected = (0.515 + 0.165 * severity) * 2 * anatomy.half_width
+    expected = (0.51 + 0.17 * severity) * 2 * anatomy.half_width
     assert box.width * 440 / 512 == pytest.approx(expected, abs=2 * 440 / 96)
 
 
+def test_emphysema_has_a_box_for_each_lung() -> None:
+    for patient, film, _ in films_with("Emphysema", 6):
+        boxes = sorted((box for box in boxes_of(patient, film) if box.finding == "Emphysema"), key=lambda box: box.x)
+        assert len(boxes) == 2
+        assert boxes[0].x + boxes[0].width <= boxes[1].x
+        assert min(box.height for box in boxes) > 0.45 * SIZE
+
+
 def test_nodules_have_boxes_of_their_own_size() -> None:
-    """20 to 29 mm each (`opacities`), but for those that overlap; two pixels of 4.6 mm for the drawing."""
-    boxes = [box for patient, film, _ in films_with("Nodule", 12) for box in nodules(patient, film)]
+    """9 to 28 mm each (`nodules`), but for those that overlap; a pixel of 4.6 mm on either side for the drawing."""
+    boxes = [box for patient, film, _ in films_with("Nodule", 20) for box in nodules(patient, film)]
     sides = np.array([[box.width, box.height] for box in boxes]) * 410 / SIZE
-    assert np.median(sides) == pytest.approx(25, abs=6)
+    assert 9 < np.quantile(sides, 0.1) < np.quantile(sides, 0.9) < 28 * 1.1 + 2 * 4.6
+    assert np.median(sides) == pytest.approx(22, abs=5)
 
 
 def test_no_finding_has_no_box_and_none_has_more_than_four() -> None:
     for number in range(1, 41):
-        patient = draw_patient(5, number)
+        patient = draw_patient(replace(PARAMS, seed=5), number)
         for film in patient.films:
             found = [box.finding for box in boxes_of(patient, film)]
             assert set(found) <= set(film.findings)
@@ -157,7 +221,7 @@ def test_drawings_do_not_depend_on_each_other() -> None:
     """What `boxes` rests on: the order in which findings are drawn is of no consequence for the film."""
     patient, film = next(
         (patient, film)
-        for patient in (draw_patient(3, number) for number in range(1, 200))
+        for patient in (draw_patient(PARAMS, number) for number in range(1, 200))
         for film in patient.films
         if len(film.signs) >= 3
     )
@@ -189,7 +253,7 @@ def films_with(name: str, count: int) -> list[tuple[Patient, Film, Sign]]:
     """Return the first films with a finding, one of each patient."""
     found = []
     for number in range(1, 1000):
-        patient = draw_patient(3, number)
+        patient = draw_patient(PARAMS, number)
         cases = [(patient, film, sign) for film in patient.films for sign in film.signs if sign.name == name]
         found += cases[:1]
         if len(found) == count:

@@ -66,8 +66,8 @@ def test_precision_auto_is_recorded_as_what_it_stood_for(monkeypatch):
 
 
 def test_the_kept_model_is_that_of_the_best_epoch(trained, coded_images):
-    from pipeline.input_pipeline import predict
     from pipeline.model import load_model
+    from pipeline.scoring_input import predict
 
     models, params = trained
     data = open_processed(coded_images)

@@ -128,9 +128,44 @@ class DownloadParams:
 class SimulateParams:
     """The simulated radiographs (source: simulated)."""
 
-    patients: Annotated[int, Field(ge=3, description="several images each")] = 1000
+    patients: Annotated[int, Field(ge=3, description="how many; several images each")] = 1000
     seed: Annotated[Seed, Field(description="the same seed draws the same films")] = 7
-    size: Annotated[int, Field(ge=64, le=2048, description="pixels a side of the PNG files")] = 256
+    size: Annotated[int, Field(ge=64, le=2048, description="pixels a side of the files")] = 256
+    prevalence: Annotated[
+        Literal["even", "nih"],
+        Field(description="even: each finding on 7 to 13 % of the films; nih: as often, and in such company, as there"),
+    ] = "even"
+    prevalence_scale: Annotated[
+        float, Field(ge=0.05, le=20, description="multiplies the odds of falling ill (even), of each finding (nih)")
+    ] = 1.0
+    severity: Annotated[
+        list[Fraction], Field(min_length=2, max_length=2, description="range of severities: 0 is subtle, 1 gross")
+    ] = field(default_factory=lambda: [0.0, 1.0])
+    label_noise: Annotated[
+        float, Field(ge=0, le=0.5, description="share of the positive labels that are wrong; as many are missing")
+    ] = 0.0
+    shortcut: Annotated[
+        Fraction, Field(description="0: view and devices tell nothing; 1: a drain is a pneumothorax, AP is sick")
+    ] = 0.0
+    bedside: Annotated[Fraction, Field(description="share of AP films, as far as chance decides the view")] = 0.45
+    scanner: Annotated[
+        Literal["mixed", "flat_panel", "computed", "film", "portable"],
+        Field(description="kind of detector: mixed (by view), flat_panel, computed (CR plate), film or portable"),
+    ] = "mixed"
+    exposure: Annotated[
+        float, Field(ge=-6, le=6, description="shift of all films in cm of water; positive is darker")
+    ] = 0.0
+    unusable: Annotated[
+        float, Field(ge=0, le=0.5, description="share of spoilt films, for the quarantine; unusable.csv names them")
+    ] = 0.0
+    format: Annotated[
+        Literal["png", "dicom"], Field(description="png, or dicom: read with adapter folder and table labels.csv")
+    ] = "png"
+
+    def __post_init__(self) -> None:
+        low, high = self.severity
+        if low > high:
+            raise ValueError(f"severity is {self.severity}; the first of the two must not be above the second")
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.input_pipeline import images_in_order
 from pipeline.params import Params
+from pipeline.scoring_input import images_in_order
 from pipeline.shards import Processed
 from pipeline.training.sampling import draw_copies, repeat_factors
 

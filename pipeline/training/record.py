@@ -66,8 +66,8 @@ def finish(data: Processed, params: Params, run: Run, folder: Path, fitted: list
 
 def read_back(fitted: Fitted, data: Processed, params: Params, folder: Path) -> tuple[Any, NDArray[np.float32]]:
     """Return a model as its file holds it, and its probabilities of the validation images."""
-    from pipeline.input_pipeline import predict
     from pipeline.model import load_model
+    from pipeline.scoring_input import predict
 
     model = load_model(folder / fitted.folder / MODEL)
     return model, predict(model, data, "val", params.train.batch_size)

@@ -14,7 +14,7 @@ from pipeline.shards import META, Processed
 # What decides the numbers of a training, apart from the data.
 _SECTIONS = ("augment", "model", "loss", "optimizer", "schedule", "finetune", "train")
 _PACKAGES = ("tensorflow", "keras", "numpy", "albumentations", "opencv-python-headless")
-_CODE = ("training", "input_pipeline.py", "augment.py", "metrics.py", "shards.py", "weights.py")
+_CODE = ("training", "input_pipeline.py", "augment.py", "metrics.py", "scoring_input.py", "shards.py", "weights.py")
 _KEY = "key.json"
 
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from pipeline.augment import build_augment
 from pipeline.errors import UserError
-from pipeline.input_pipeline import predict, rows_of_batch, steps_per_epoch, training_batches
+from pipeline.input_pipeline import rows_of_batch, steps_per_epoch, training_batches
 from pipeline.model import save_model
 from pipeline.params import Params
 from pipeline.progress import note
+from pipeline.scoring_input import predict
 from pipeline.shards import Processed
 from pipeline.training.callbacks import ExactAuc, Log, Memory, StopAtNaN, names_of
 from pipeline.training.checkpoint import Checkpoints

@@ -5,15 +5,18 @@ left. `DIRECTION` turns an index into a sign.
 """
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.datasets.simulated.canvas import Array
 
 DIRECTION: Final = (-1.0, 1.0)
 RIGHT: Final = 0
 LEFT: Final = 1
+
+FloatOrArray = TypeVar("FloatOrArray", float, npt.NDArray[np.float64], Array)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,18 @@ class Anatomy:
         Size of the gas bubble under the left dome, 0 to 1.
     tilt : float
         Rotation in the picture's plane, degrees.
+    scoliosis : float
+        Sideways swing of the spine, millimetres.
+    bone : float
+        Density of the skeleton; 1 is that of a young adult.
+    calcium : float
+        Calcification of the aortic knob, 0 to 1.
+    shoulders : float
+        How much higher the shoulders stand than on average, millimetres.
+    turn : float
+        Rotation about the patient's long axis on this film, degrees; positive turns his front to his left.
+    supine : bool
+        Taken from the front at the bedside, so that the scapulae lie over the lungs and the clavicles high.
     """
 
     sex: Literal["M", "F"]
@@ -72,6 +87,17 @@ class Anatomy:
     breast: float
     stomach: float
     tilt: float
+    scoliosis: float = 0.0
+    bone: float = 1.0
+    calcium: float = 0.0
+    shoulders: float = 0.0
+    turn: float = 0.0
+    supine: bool = False
+
+    def across(self, x: FloatOrArray, z: float) -> FloatOrArray:
+        """Return where a point `x` beside and `z` before the middle of the chest falls on the film, millimetres."""
+        angle = np.deg2rad(self.turn)
+        return x * float(np.cos(angle)) + z * float(np.sin(angle))
 
 
 def draw_anatomy(rng: np.random.Generator) -> Anatomy:
@@ -89,13 +115,14 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
     """
     woman = rng.random() < 0.46
     habitus = float(np.clip(rng.normal(), -2, 2.2))
-    right_dome = float(rng.normal(84, 6))
+    right_dome = float(rng.normal(84, 9))
+    age = int(np.clip(rng.normal(50, 16), 18, 94))
     return Anatomy(
         sex="F" if woman else "M",
-        age=int(np.clip(rng.normal(50, 16), 18, 94)),
+        age=age,
         habitus=habitus,
-        half_width=float(rng.normal(141 if woman else 151, 5)),
-        apex=float(rng.normal(-152, 6)),
+        half_width=float(rng.normal(141 if woman else 151, 6.5)),
+        apex=float(rng.normal(-152, 8)),
         domes=(right_dome, right_dome + float(rng.normal(13, 4))),
         angle_drop=(float(rng.normal(40, 6)), float(rng.normal(37, 6))),
         heart_base=right_dome + 8,
@@ -106,7 +133,12 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         rib_slope=float(rng.normal(30, 6)),
         breast=float(rng.uniform(0.5, 3)) if woman and rng.random() < 0.75 else 0.0,
         stomach=float(rng.uniform(0.3, 1)) if rng.random() < 0.6 else 0.0,
-        tilt=float(rng.normal(0, 1.2)),
+        tilt=float(rng.normal(0, 1.6)),
+        scoliosis=float(rng.normal(0, 3.5)),
+        # Bone is lost with age, by women more; slopes and spread were chosen by eye.
+        bone=float(np.clip(1.05 - (0.007 if woman else 0.004) * max(0, age - 40) + rng.normal(0, 0.1), 0.55, 1.3)),
+        calcium=float(np.clip((age - 55) / 40 + rng.normal(0, 0.25), 0, 1)),
+        shoulders=float(rng.normal(0, 9)),
     )
 
 
@@ -132,7 +164,7 @@ def lateral_wall(anatomy: Anatomy, y: Array, inset: float = 0.0) -> Array:
     floor = max(anatomy.domes) + 20
     level = np.clip((y - apex) / (floor - apex), 0, 1)
     reach = anatomy.half_width - inset * (1 - 0.55 * level)
-    wall: Array = (reach * (1 - (1 - level) ** 2.6) ** 0.42).astype(np.float32)
+    wall: Array = (reach * (1 - (1 - level) ** 2.6) ** 0.41).astype(np.float32)
     return wall
 
 
@@ -162,7 +194,7 @@ def mediastinal_border(anatomy: Anatomy, side: int, rows: Array) -> Array:
     Parameters
     ----------
     anatomy : Anatomy
-        The chest; `cardiothoracic` sets the width of the heart, 30 % of it to the right and 70 % to the left.
+        The chest; `cardiothoracic` sets the width of the heart, a third of it to the right.
     side : int
         0 right, 1 left.
     rows : ndarray of float32, shape (n,)
@@ -173,10 +205,17 @@ def mediastinal_border(anatomy: Anatomy, side: int, rows: Array) -> Array:
     ndarray of float32, shape (n,)
         Right: superior vena cava, right atrium. Left: aortic knob, pulmonary trunk, left ventricle.
     """
-    heart = anatomy.cardiothoracic * 2 * anatomy.half_width * (0.30, 0.70)[side]
+    heart = anatomy.cardiothoracic * 2 * anatomy.half_width * (0.33, 0.67)[side]
     top, base = anatomy.apex, anatomy.heart_base
     if side == RIGHT:
-        knots = [(top - 60, 22), (top + 10, 24), (top + 60, 26), (base - 110, 30), (base - 84, 0.86 * heart)]
+        knots = [
+            (top - 60, 24),
+            (top + 5, 20),
+            (top + 50, 25),
+            (top + 72, 30),
+            (base - 112, 27),
+            (base - 84, 0.84 * heart),
+        ]
         knots += [(base - 62, heart), (base - 26, heart), (base + 10, 0.86 * heart), (base + 60, 0.6 * heart)]
     else:
         knots = [(top - 60, 22), (top + 20, 25), (top + 44, 30), (top + 56, 41), (top + 68, 41), (top + 82, 34)]

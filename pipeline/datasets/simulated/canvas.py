@@ -1,7 +1,7 @@
 """A square field in millimetres: coordinates, masks, lines and smooth noise."""
 
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
 import cv2
@@ -16,6 +16,8 @@ FIELD_MM: Final = 440.0
 """Side of the drawn field; a 43 cm (17 inch) detector, the usual one for chests, lies inside it."""
 
 _SHIFT = 4  # fractional bits of the coordinates that OpenCV takes
+_COARSE = 192  # pixels a side on which what is smooth is drawn: 2.3 mm each
+_TILE = 1024
 
 
 class Canvas:
@@ -67,6 +69,17 @@ class Canvas:
         clipped: Array = np.clip(distance * np.float32(1 / width) + np.float32(0.5), 0, 1)
         return clipped
 
+    @cached_property
+    def coarse(self) -> "Canvas":
+        """Return the same field with fewer pixels, on which what is smooth is drawn; itself if it has few."""
+        return self if self.size <= _COARSE else Canvas(_COARSE)
+
+    def enlarge(self, image: Array) -> Array:
+        """Bring an image of the field, drawn on `coarse`, to this size by linear interpolation."""
+        if image.shape[0] == self.size:
+            return image
+        return np.asarray(cv2.resize(image, (self.size, self.size), interpolation=cv2.INTER_LINEAR), np.float32)
+
     def empty(self) -> Array:
         """Return zeros of shape (size, size)."""
         return np.zeros((self.size, self.size), np.float32)
@@ -90,6 +103,24 @@ class Canvas:
             level = int(255 * value * min(1.0, pixels))
             thickness = max(1, round(pixels))
             cv2.polylines(mask, self._pixels(points), False, level, thickness, cv2.LINE_AA, _SHIFT)
+        return mask.astype(np.float32) * np.float32(1 / 255)
+
+    def filled(self, polygons: Iterable[tuple[npt.NDArray[np.float64], float]]) -> Array:
+        """Fill polygons, later ones over earlier ones.
+
+        Parameters
+        ----------
+        polygons : iterable of (ndarray of shape (n, 2), float)
+            Corners in millimetres and value in 0 to 1.
+
+        Returns
+        -------
+        ndarray of float32, shape (size, size)
+            0 outside.
+        """
+        mask = np.zeros((self.size, self.size), np.uint8)
+        for points, value in polygons:
+            cv2.fillPoly(mask, self._pixels(points), round(255 * value), cv2.LINE_AA, _SHIFT)
         return mask.astype(np.float32) * np.float32(1 / 255)
 
     def blob(self, centre: tuple[float, float], radii: tuple[float, float]) -> Array:
@@ -118,7 +149,39 @@ class Canvas:
         coarse = rng.standard_normal((cells, cells), dtype=np.float32)
         return np.asarray(cv2.resize(coarse, (self.size, self.size), interpolation=cv2.INTER_CUBIC), np.float32)
 
+    def texture(self, rng: np.random.Generator) -> Array:
+        """Return noise of mean 0 and standard deviation 1 whose power falls as frequency to the power of -2.8.
+
+        Anatomical noise follows a power law, with an exponent near 3 in mammograms (Burgess et al., Med Phys
+        2001;28:419-437); this one was chosen by the spectra of real chest films. It is one pattern, displaced and
+        mirrored by `rng`.
+        """
+        tile = _tile(self.size)
+        across, down, flip = rng.integers(0, [self.size, self.size, 4])
+        turned = tile[:: -1 if flip & 1 else 1, :: -1 if flip & 2 else 1]
+        rolled = np.empty_like(tile)
+        rolled[:down, :across] = turned[self.size - down :, self.size - across :]
+        rolled[:down, across:] = turned[self.size - down :, : self.size - across]
+        rolled[down:, :across] = turned[: self.size - down, self.size - across :]
+        rolled[down:, across:] = turned[: self.size - down, : self.size - across]
+        return rolled
+
     def _pixels(self, points: npt.NDArray[np.float64]) -> list[npt.NDArray[np.int32]]:
         position = (points + FIELD_MM / 2) / self.pitch - 0.5
         fixed = np.round(position * 2**_SHIFT).astype(np.int32)
         return list(fixed) if fixed.ndim == 3 else [fixed]
+
+
+@lru_cache(maxsize=2)
+def _tile(size: int) -> Array:
+    """Return the periodic pattern of `Canvas.texture`; the same for every seed."""
+    white = np.random.default_rng(0).standard_normal((_TILE, _TILE), dtype=np.float32)
+    axis = np.fft.fftfreq(_TILE, 1 / _TILE)
+    radius = np.hypot(axis[:, None], np.arange(_TILE // 2 + 1)[None, :])
+    weight = np.where(radius < 5, 0, np.maximum(radius, 1) ** -1.4)  # nothing wider than a fifth of the field
+    pattern = np.fft.irfft2(np.fft.rfft2(white) * weight, (_TILE, _TILE)).astype(np.float32)
+    pattern /= pattern.std()
+    way = cv2.INTER_AREA if size < _TILE else cv2.INTER_CUBIC
+    tile = np.asarray(cv2.resize(pattern, (size, size), interpolation=way), np.float32)
+    tile.flags.writeable = False
+    return tile

@@ -1,66 +1,39 @@
-"""From a chest to the pixels of one film: acquisition, attenuation, noise, film curve."""
+"""From a chest to the pixels of one film: the layers, and their place on the detector."""
 
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from dataclasses import replace
+from typing import Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.datasets.simulated.anatomy import Anatomy, hilum
-from pipeline.datasets.simulated.body import airways, bowel_gas, breasts, leads, marker, skeleton, soft_tissue
+from pipeline.datasets.simulated.acquisition import Acquisition, draw_acquisition
+from pipeline.datasets.simulated.anatomy import Anatomy
+from pipeline.datasets.simulated.body import airways, aortic_calcium, bowel_gas, breasts, skin_folds, soft_tissue
 from pipeline.datasets.simulated.canvas import FIELD_MM, Array, Canvas
+from pipeline.datasets.simulated.development import ATTENUATION, develop, film_curve
+from pipeline.datasets.simulated.devices import Device, draw_devices
 from pipeline.datasets.simulated.opacities import draw, hernia
-from pipeline.datasets.simulated.scene import Scene, mediastinum, new_scene, vessels
+from pipeline.datasets.simulated.overlays import annotate, lead_letter
+from pipeline.datasets.simulated.scene import Scene, heart_density, new_scene, vessels
 from pipeline.datasets.simulated.signs import Sign, reshape
+from pipeline.datasets.simulated.skeleton import skeleton
 
-ATTENUATION: Final = 0.2
-"""Per centimetre of water, near 60 keV, the mean energy of a chest beam of 120 kV (NIST XCOM: 0.206)."""
+__all__ = [
+    "ATTENUATION",
+    "Acquisition",
+    "add_blood_and_heart",
+    "breathe",
+    "chest_of",
+    "draw_acquisition",
+    "expose",
+    "film_curve",
+    "metered",
+    "place",
+    "soft_thickness",
+]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Acquisition:
-    """How one film was taken.
-
-    Attributes
-    ----------
-    view : {"PA", "AP"}
-        AP films are taken at the bedside: larger heart, higher diaphragm, less contrast, more noise.
-    field : float
-        Side of the detector, millimetres.
-    exposure : float
-        Shift of the film curve, in centimetres of water; positive is darker.
-    contrast : float
-        Width of the film curve, in centimetres of water.
-    noise : float
-        Standard deviation of log exposure behind 10 cm of water, for a pixel of 1.64 mm.
-    offset : tuple of float
-        Displacement of the patient, millimetres.
-    breath : float
-        How much lower the diaphragm stands than in the patient's anatomy, millimetres.
-    """
-
-    view: Literal["PA", "AP"]
-    field: float
-    exposure: float
-    contrast: float
-    noise: float
-    offset: tuple[float, float]
-    breath: float
-
-
-def draw_acquisition(view: Literal["PA", "AP"], field: float, rng: np.random.Generator) -> Acquisition:
-    """Draw the conditions of one film of the given view on a detector of `field` millimetres."""
-    bedside = view == "AP"
-    return Acquisition(
-        view=view,
-        field=field,
-        exposure=float(rng.normal(0, 0.9)),
-        contrast=float(rng.normal(4.5 if bedside else 4.1, 0.25)),
-        noise=float(rng.uniform(0.02, 0.04) if bedside else rng.uniform(0.012, 0.028)),
-        offset=(float(rng.normal(0, 5)), float(rng.normal(2, 5))),
-        breath=float(rng.normal(-7 if bedside else 0, 6)),
-    )
+_LIMIT: Final = 0.475  # cardiothoracic ratio without cardiomegaly, also where the view magnifies
 
 
 def expose(
@@ -70,6 +43,7 @@ def expose(
     acquisition: Acquisition,
     tree: np.random.Generator,
     rng: np.random.Generator,
+    devices: tuple[Device, ...] = (),
 ) -> npt.NDArray[np.uint8]:
     """Draw one radiograph.
 
@@ -87,6 +61,8 @@ def expose(
         For the vessels: fresh from the same seed for every film of the patient.
     rng : numpy.random.Generator
         For everything that differs from film to film.
+    devices : tuple of Device
+        Lines, tubes and devices in or on the patient.
 
     Returns
     -------
@@ -96,16 +72,26 @@ def expose(
     Notes
     -----
     The layers add up to centimetres of water along each ray; transmitted exposure falls exponentially with them
-    (Beer-Lambert), so the quantum noise of its logarithm grows as exp(mu t / 2). The film curve is the sigmoid of
-    Hurter and Driffield's characteristic curve.
+    (Beer-Lambert), so the quantum noise of its logarithm grows as exp(mu t / 2). `develop` does the rest.
     """
     canvas = Canvas(size)
     scene = new_scene(canvas, chest_of(anatomy, signs, acquisition))
     for sign in signs:
         draw(scene, sign)
-    thickness = _layers(scene, signs, tree, rng)
-    moved = place(thickness, anatomy.tilt, acquisition)
-    return _develop(moved, acquisition, rng)
+    moved = place(_layers(scene, signs, acquisition, tree, rng), anatomy.tilt, acquisition)
+    added = place(draw_devices(canvas, scene.anatomy, devices), anatomy.tilt, acquisition) if devices else None
+    if acquisition.marked:
+        letter = lead_letter(size, rng)
+        added = letter if added is None else added + letter
+    picture = develop(moved, added, metered(acquisition, scene.anatomy), rng)
+    if acquisition.marked:
+        annotate(picture, acquisition.view, rng)
+    return picture
+
+
+def metered(acquisition: Acquisition, anatomy: Anatomy) -> Acquisition:
+    """Return the acquisition with the exposure that this patient's size asks for, as a phototimer gives it."""
+    return replace(acquisition, exposure=acquisition.exposure + 0.8 * anatomy.habitus + 0.15 * anatomy.breast)
 
 
 def chest_of(anatomy: Anatomy, signs: tuple[Sign, ...], acquisition: Acquisition) -> Anatomy:
@@ -119,21 +105,25 @@ def chest_of(anatomy: Anatomy, signs: tuple[Sign, ...], acquisition: Acquisition
 def breathe(anatomy: Anatomy, acquisition: Acquisition) -> Anatomy:
     """Return the chest at this film's inspiration; AP magnifies the heart, but not above the ratio's limit."""
     lower = acquisition.breath
-    magnified = min(0.475, anatomy.cardiothoracic * (1.05 if acquisition.view == "AP" else 1.0))
+    bedside = acquisition.view == "AP"
+    magnified = min(_LIMIT, anatomy.cardiothoracic * (1.05 if bedside else 1.0))
     return replace(
         anatomy,
         domes=(anatomy.domes[0] + lower, anatomy.domes[1] + lower),
         heart_base=anatomy.heart_base + 0.7 * lower,
         cardiothoracic=magnified,
+        turn=acquisition.turn,
+        supine=bedside,
+        shift=anatomy.shift + 40 * float(np.sin(np.deg2rad(acquisition.turn))),  # heart and vessels lie before the axis
     )
 
 
 def add_blood_and_heart(scene: Scene, signs: tuple[Sign, ...], blood: Array) -> None:
     """Draw the vessels of the lungs (`blood`, centimetres of water), then the heart, then a hernia before it."""
     scene.added += blood * scene.markings * (scene.lungs[0] + scene.lungs[1]) * (1 - 0.8 * scene.water)
-    heart = mediastinum(scene.canvas, scene.anatomy)
-    scene.fill(heart * np.float32(0.93))
-    scene.added *= 1 - 0.55 * heart
+    heart = heart_density(scene.canvas, scene.anatomy)
+    scene.fill(heart)
+    scene.added *= 1 - np.float32(0.55) * heart
     for sign in signs:
         if sign.name == "Hernia":
             hernia(scene, sign)
@@ -146,48 +136,30 @@ def soft_thickness(scene: Scene, body: Array) -> Array:
     return thickness
 
 
-def _layers(scene: Scene, signs: tuple[Sign, ...], tree: np.random.Generator, rng: np.random.Generator) -> Array:
+def _layers(
+    scene: Scene, signs: tuple[Sign, ...], acquisition: Acquisition, tree: np.random.Generator, rng: np.random.Generator
+) -> Array:
     canvas, chest = scene.canvas, scene.anatomy
-    texture = 0.25 * canvas.noise(tree, 9) + 0.25 * canvas.noise(tree, 24)
-    blood = vessels(canvas, chest, tree) * 1.6 + texture
-    for side in (0, 1):
-        blood = blood + canvas.blob(hilum(chest, side), (10, 17)) * np.float32(1.6)
+    blood = vessels(canvas, chest, tree)
+    blood += np.float32(0.25) * canvas.texture(tree)
     add_blood_and_heart(scene, signs, blood)
-    body = soft_tissue(canvas, chest, float(rng.uniform(0, 60))) + breasts(canvas, chest)
-    thickness = soft_thickness(scene, body) + skeleton(canvas, chest)
-    thickness = thickness - airways(canvas, chest) - bowel_gas(canvas, chest, rng)
-    thickness = thickness + 12 * marker(canvas, rng)
-    if rng.random() < 0.12:
-        thickness = thickness + 1.8 * leads(canvas, rng)
-    result: Array = np.maximum(thickness, 0).astype(np.float32)
-    return result
+    body = soft_tissue(canvas, chest, float(rng.uniform(-25, 45))) + breasts(canvas, chest)
+    thickness = soft_thickness(scene, body)
+    thickness += skeleton(canvas, chest)
+    thickness -= airways(canvas, chest) + bowel_gas(canvas, chest, rng)
+    thickness += aortic_calcium(canvas, chest)
+    thickness += np.float32(0.016) * np.minimum(body, 15) * canvas.texture(tree)
+    if acquisition.folds:
+        thickness += skin_folds(canvas, chest, rng)
+    return np.asarray(np.maximum(thickness, 0), np.float32)
 
 
 def place(thickness: Array, tilt: float, acquisition: Acquisition) -> Array:
     """Bring the drawn field to the detector: the patient's tilt and offset, the detector's size; any shape (n, n)."""
     size = thickness.shape[0]
-    scale = FIELD_MM / acquisition.field
+    scale = FIELD_MM / acquisition.field * acquisition.magnification
     middle = (size - 1) / 2
     matrix = cv2.getRotationMatrix2D((middle, middle), tilt, scale)
     matrix[:, 2] += np.array(acquisition.offset) * size / acquisition.field
     moved = cv2.warpAffine(thickness, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(moved, np.float32)
-
-
-def _develop(thickness: Array, acquisition: Acquisition, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    size = thickness.shape[0]
-    pitch = acquisition.field / size
-    blurred = cv2.GaussianBlur(thickness, (0, 0), max(0.3, 0.7 / pitch))  # focal spot and scintillator, 0.7 mm
-    grain = acquisition.noise * np.float32(1.64 / pitch) / ATTENUATION
-    quanta = rng.standard_normal(thickness.shape, dtype=np.float32) * np.float32(grain)
-    noisy = blurred + quanta * np.exp(np.float32(ATTENUATION / 2) * (np.minimum(blurred, 26) - 10))
-    pixels: npt.NDArray[np.uint8] = np.clip(film_curve(noisy, acquisition), 0, 255).astype(np.uint8)
-    return pixels
-
-
-def film_curve(thickness: Array, acquisition: Acquisition) -> Array:
-    """Turn centimetres of water into gray levels: 0 without any, near 255 behind the most; not clipped."""
-    curve = 1 / (1 + np.exp((10.5 + acquisition.exposure - thickness) / np.float32(acquisition.contrast)))
-    floor = 1 / (1 + np.exp((10.5 + acquisition.exposure) / np.float32(acquisition.contrast)))
-    levels: Array = 255 * (curve - floor) / (1 - floor)
-    return levels

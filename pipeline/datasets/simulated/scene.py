@@ -15,6 +15,8 @@ from pipeline.datasets.simulated.anatomy import (
 )
 from pipeline.datasets.simulated.canvas import Array, Canvas, Line
 
+_ORDERS = 7  # divisions of the vessels that are drawn
+
 
 @dataclass(kw_only=True)
 class Scene:
@@ -65,12 +67,16 @@ class Scene:
 
 def lung_mask(canvas: Canvas, anatomy: Anatomy, side: int, inset: float = 0.0) -> Array:
     """Return one lung, 0 to 1, from the midline outwards; `inset` as in `lateral_wall`."""
-    across = canvas.x * np.float32(DIRECTION[side])
+    half = slice(0, canvas.size // 2 + 1) if side == 0 else slice(canvas.size // 2 - 1, canvas.size)
+    across = canvas.x[:, half] * np.float32(DIRECTION[side])
     walls = canvas.inside(lateral_wall(anatomy, canvas.y, inset) - across)
-    floor = canvas.inside(diaphragm(anatomy, side, across) - canvas.y)
+    walls *= canvas.inside(diaphragm(anatomy, side, across) - canvas.y)
     # The apex is rounded medially too: its summit lies over the first rib, not beside the spine.
-    summit = anatomy.apex + 0.8 * inset + 0.014 * np.maximum(64 - across, 0) ** 2
-    mask: Array = walls * floor * canvas.inside(canvas.y - summit, 3) * canvas.inside(across)
+    summit = anatomy.apex + 0.8 * inset + 0.019 * np.maximum(66 - across, 0) ** 2
+    walls *= canvas.inside(canvas.y - summit, 3)
+    walls *= canvas.inside(across)
+    mask = canvas.empty()
+    mask[:, half] = walls
     return mask
 
 
@@ -89,16 +95,40 @@ def mediastinum(canvas: Canvas, anatomy: Anatomy) -> Array:
     return mask
 
 
+def heart_density(canvas: Canvas, anatomy: Anatomy) -> Array:
+    """Return the share of air that mediastinum and heart take the place of: less at their rounded border, 0 to 1."""
+    field = canvas.coarse
+    right = field.x + (_border(field, anatomy, 0)[:, None] - np.float32(anatomy.shift))
+    left = (_border(field, anatomy, 1)[:, None] + np.float32(anatomy.shift)) - field.x
+    deep: Array = np.minimum(right, left)
+    edge = field.inside(deep, 2.5)
+    deep *= np.float32(1 / 36)
+    np.clip(deep, 0, 1, out=deep)
+    deep *= 2 - deep  # the chord of a rounded body
+    # Above the heart there is hardly any lung before or behind the great vessels and the spine.
+    upper = np.float32(0.26) * field.inside(anatomy.heart_base - 112 - field.y, 50)
+    deep *= np.float32(0.17)
+    # Under the heart the domes of the diaphragm meet.
+    lower = np.float32(0.3) * field.inside(field.y - (anatomy.heart_base - 6), 26)
+    deep += np.float32(0.52) + upper + lower
+    deep *= edge
+    return canvas.enlarge(deep)
+
+
 def new_scene(canvas: Canvas, anatomy: Anatomy) -> Scene:
     """Return the empty chest: two aerated lungs, nothing in them.
 
     About 12 cm of the 19 cm of an average adult's chest are lung, three quarters of them air.
     """
     lungs = (lung_mask(canvas, anatomy, 0), lung_mask(canvas, anatomy, 1))
-    wall = np.maximum(lateral_wall(anatomy, canvas.y), 1)
-    offset = np.clip((np.abs(canvas.x) / wall - 0.5) / 0.5, -1, 1)
-    depth = (0.55 + 0.45 * np.sqrt(1 - offset**2)) * np.sqrt(np.clip((canvas.y - anatomy.apex) / 90, 0.2, 1))
-    air = (lungs[0] + lungs[1]) * depth * np.float32(10.5 * anatomy.aeration)
+    field = canvas.coarse
+    wall = np.maximum(lateral_wall(anatomy, field.y), 1)
+    offset = np.clip((np.abs(field.x) / wall - 0.5) / 0.5, -1, 1)
+    depth = (0.3 + 0.7 * np.sqrt(1 - offset**2)) * np.sqrt(np.clip((field.y - anatomy.apex) / 90, 0.2, 1))
+    # The chest is deepest in its middle; below, liver and spleen rise into it from behind and before.
+    depth = depth * (1 - 0.22 * np.clip((field.y - (anatomy.apex + 120)) / 120, 0, 1))
+    air = canvas.enlarge((depth * (11 * anatomy.aeration)).astype(np.float32)) * (lungs[0] + lungs[1])
+    air += _recess(canvas, anatomy, lungs)
     markings = canvas.empty() + np.float32(1)
     return Scene(
         canvas=canvas,
@@ -111,8 +141,21 @@ def new_scene(canvas: Canvas, anatomy: Anatomy) -> Scene:
     )
 
 
+def _recess(canvas: Canvas, anatomy: Anatomy, lungs: tuple[Array, Array]) -> Array:
+    """Return the air behind the domes, in the posterior recess, in centimetres."""
+    field = canvas.coarse
+    wall = lateral_wall(anatomy, field.y)
+    behind = field.empty()
+    for side in (0, 1):
+        across = field.x * np.float32(DIRECTION[side])
+        below = field.y - diaphragm(anatomy, side, across)
+        fade = np.clip(1 - below / 42, 0, 1) * field.inside(across - 20, 20) * field.inside(wall - 4 - across, 6)
+        behind += fade**1.5
+    return canvas.enlarge(behind) * (1 - lungs[0] - lungs[1]) * np.float32(2.2 * anatomy.aeration)
+
+
 def vessels(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> Array:
-    """Return the pulmonary vessels, 0 to 1: they leave the hilum, divide, and taper towards the pleura.
+    """Return the pulmonary vessels in centimetres of water: they leave the hilum, divide, and taper to the pleura.
 
     Parameters
     ----------
@@ -122,20 +165,52 @@ def vessels(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> Array
         The chest.
     rng : numpy.random.Generator
         The patient's own, so that all his films show the same tree.
+
+    Notes
+    -----
+    Diameters fall by about 0.8 at each division, near the cube root of one half of Murray's law (Proc Natl Acad Sci
+    1926;12:207-214); the trunks of the lower lobes are 10 to 16 mm wide. A vessel is as deep as it is wide, so wide
+    ones are denser.
     """
-    stems = 11
+    stems = 9
     roots = np.repeat([hilum(anatomy, 0), hilum(anatomy, 1)], stems, axis=0)
-    start = roots + rng.normal(0, 10, (2 * stems, 1)) * [0, 1]
     outwards = np.repeat(DIRECTION, stems)
-    angle = np.tile(np.linspace(-1.35, 1.45, stems), 2) + rng.normal(0, 0.08, 2 * stems)
+    fan = np.linspace(-1.3, 1.45, stems)
+    # The lower trunks run down beside the heart and give off branches on their way, the upper ones upwards.
+    along = np.tile(np.linspace(-16, 34, stems), 2)
+    start = roots + rng.normal(0, 1, (2 * stems, 2)) * [4, 9] + np.stack([0 * along, along], 1)
+    angle = np.tile(fan, 2) + rng.normal(0, 0.2, 2 * stems)
+    # In an upright chest the lower vessels are wider than the upper ones.
+    calibre = np.tile(0.8 + 0.3 * np.clip(np.sin(fan), -0.5, 1), 2) * rng.uniform(0.75, 1.2, 2 * stems)
     lines: list[Line] = []
-    for order, width in enumerate((4.6, 3.1, 2.1, 1.4)):
-        length = rng.uniform(14, 23, angle.size) * 0.82**order
-        bend = angle + rng.normal(0, 0.15, angle.size)
-        middle = start + (length * np.array([outwards * np.cos(angle), np.sin(angle)])).T
-        end = middle + (length * np.array([outwards * np.cos(bend), np.sin(bend)])).T
-        lines.append((np.stack([start, middle, end], 1), width, 0.35 + 0.1 * width))
-        spread = rng.uniform(0.2, 0.5, angle.size)
-        angle = np.concatenate([bend + spread, bend - spread])
+    for order in range(_ORDERS):
+        length = rng.uniform(15, 27, angle.size) * 0.83**order
+        bend = angle + rng.normal(0, 0.3, angle.size)
+        middle = start + (0.5 * length * np.array([outwards * np.cos(angle), np.sin(angle)])).T
+        end = middle + (0.5 * length * np.array([outwards * np.cos(bend), np.sin(bend)])).T
+        ways = np.stack([start, middle, end], 1)
+        widths = 6.4 * 0.78**order * calibre
+        groups = np.array_split(np.argsort(widths), 3 if order < 4 else 1)
+        for group in groups:
+            width = float(widths[group].mean())
+            lines.append((ways[group], width, min(1.0, 0.2 * width**0.7)))
+        spread = rng.uniform(0.15, 0.5, angle.size) * rng.choice([-1, 1], angle.size)
+        angle = np.concatenate([bend + 0.5 * spread, bend - spread])
+        calibre = np.concatenate([calibre, calibre * rng.uniform(0.55, 0.95, calibre.size)])
         start, outwards = np.tile(end, (2, 1)), np.tile(outwards, 2)
-    return canvas.blur(canvas.strokes(reversed(lines)), 0.9)
+    trunks: list[Line] = []
+    for side, way in enumerate(DIRECTION):  # the pulmonary arteries: the right one descends, the left one arches over
+        x, y = hilum(anatomy, side)
+        high = (-2.0, -13.0)[side]
+        trunk = np.array([[x - way * 26, y + high], [x - way * 4, y + high - 2], [x + way * 2, y + 16]])
+        tail = np.array([trunk[2], [x + way * 5, y + 38], [x + way * 14, y + 62]])
+        trunks += [(trunk, 12.5, 0.8), (tail[:2], 10.5, 0.7), (tail[1:], 7.5, 0.5)]
+    ends = roots[rng.integers(0, len(roots), 14)] + rng.normal(0, 1, (14, 2)) * [14, 24]
+    lines.append((np.stack([ends, ends + 0.1], 1), 3.6, 0.75))  # vessels seen end on
+    field = canvas.coarse
+    roots_of_lung = field.blur(field.strokes(trunks), 2.6) * np.float32(2)
+    for side in (0, 1):
+        roots_of_lung += field.blob(hilum(anatomy, side), (9, 17)) * np.float32(1.1)
+    tree = canvas.blur(canvas.strokes(reversed(lines)), 0.45)
+    tree *= np.float32(1.8)
+    return np.maximum(tree, canvas.enlarge(roots_of_lung))

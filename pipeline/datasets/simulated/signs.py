@@ -1,6 +1,13 @@
-"""One finding on one film, and how it deforms the chest; what it draws on the lungs is in `opacities`."""
+"""One finding on one film, and how it deforms the chest.
 
+What it draws is in `opacities`, `nodules`, `pleura` and `diffuse`.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import numpy as np
 
 from pipeline.datasets.simulated.anatomy import DIRECTION, LEFT, RIGHT, Anatomy
 
@@ -35,6 +42,12 @@ class Sign:
         return (RIGHT, LEFT) if self.both else (self.side,)
 
 
+def collapse(sign: Sign) -> Literal["plate", "lower", "upper"]:
+    """Return which atelectasis a sign is: plates in half of the cases, else a lobe, more often a lower one."""
+    kinds: tuple[Literal["plate", "lower", "upper"], ...] = ("plate", "lower", "upper")
+    return kinds[int(np.random.default_rng([sign.seed, 1]).choice(3, p=[0.5, 0.3, 0.2]))]
+
+
 def reshape(anatomy: Anatomy, sign: Sign) -> Anatomy:
     """Return the chest as the finding deforms it; unchanged for findings that are opacities only.
 
@@ -42,41 +55,73 @@ def reshape(anatomy: Anatomy, sign: Sign) -> Anatomy:
     -----
     "Hansell 2008" is the glossary of the Fleischner Society, Radiology 2008;246:697-722.
 
-    - Cardiomegaly: cardiothoracic ratio above 0.5 (Danzer, Am J Med Sci 1919;157:513-521), here 0.515 to 0.68.
+    - Cardiomegaly: cardiothoracic ratio above 0.5 (Danzer, Am J Med Sci 1919;157:513-521), here 0.51 to 0.68.
     - Emphysema: low flat diaphragm, long dark lungs, narrow heart; a dome that rises less than 1.5 cm above the
-      angles is flat, which takes a severity above 0.55 here (Sutinen et al., Am Rev Respir Dis
-      1965;91:69-76; Thurlbeck & Simon, AJR 1978;130:429-440).
-    - Atelectasis: "reduced volume", the diaphragm of that side raised, the mediastinum drawn towards it (Hansell 2008).
+      costophrenic angle is flat (Sutinen et al., Am Rev Respir Dis 1965;91:69-76; Thurlbeck & Simon, AJR
+      1978;130:429-440), which takes a severity of some 0.65 here.
+    - Atelectasis: "reduced volume", the diaphragm of that side raised, the mediastinum drawn towards it (Hansell 2008);
+      a collapsed upper lobe raises the fissure instead of the diaphragm.
     - Fibrosis: reduced volume of both lungs, mostly of the bases (Hansell 2008, "pulmonary fibrosis").
-    - Pneumothorax: a large one pushes the mediastinum to the other side.
+    - Pneumothorax and effusion: a large one pushes the mediastinum to the other side.
     """
-    domes, severity = list(anatomy.domes), sign.severity
-    direction = DIRECTION[sign.side]
-    if sign.name == "Cardiomegaly":
-        return replace(anatomy, cardiothoracic=0.515 + 0.165 * severity)
-    if sign.name == "Emphysema":
-        drop = 8 + 32 * severity
-        return replace(
-            anatomy,
-            domes=(domes[0] + drop, domes[1] + drop),
-            angle_drop=(25 - 18 * severity, 25 - 18 * severity),
-            heart_base=anatomy.heart_base + 0.7 * drop,
-            cardiothoracic=anatomy.cardiothoracic - 0.02 - 0.08 * severity,
-            aeration=anatomy.aeration * (1.03 + 0.22 * severity),
-            rib_spacing=anatomy.rib_spacing * (1.05 + 0.06 * severity),
-            rib_slope=0.5 * anatomy.rib_slope,
-        )
-    if sign.name == "Atelectasis":
-        domes[sign.side] -= 14 + 26 * severity
-        return replace(anatomy, domes=(domes[0], domes[1]), shift=anatomy.shift + direction * (4 + 8 * severity))
-    if sign.name == "Fibrosis":
-        lift = 6 + 22 * severity
-        return replace(
-            anatomy,
-            domes=(domes[0] - lift, domes[1] - lift),
-            heart_base=anatomy.heart_base - 0.6 * lift,
-            aeration=anatomy.aeration * 0.96,
-        )
-    if sign.name == "Pneumothorax":
-        return replace(anatomy, shift=anatomy.shift - direction * 9 * max(0.0, severity - 0.4))
-    return anatomy
+    change = _CHANGES.get(sign.name)
+    return change(anatomy, sign) if change else anatomy
+
+
+def _cardiomegaly(anatomy: Anatomy, sign: Sign) -> Anatomy:
+    return replace(anatomy, cardiothoracic=0.51 + 0.17 * sign.severity)
+
+
+def _emphysema(anatomy: Anatomy, sign: Sign) -> Anatomy:
+    severity = sign.severity
+    drop = 3 + 37 * severity
+    right, left = (angle * (0.92 - 0.5 * severity) - 12 * severity for angle in anatomy.angle_drop)
+    return replace(
+        anatomy,
+        domes=(anatomy.domes[0] + drop, anatomy.domes[1] + drop),
+        angle_drop=(max(6, right), max(6, left)),
+        heart_base=anatomy.heart_base + 0.7 * drop,
+        cardiothoracic=max(0.28, anatomy.cardiothoracic - 0.01 - 0.09 * severity),
+        aeration=anatomy.aeration * (1.01 + 0.18 * severity),
+        rib_spacing=anatomy.rib_spacing * (1.01 + 0.1 * severity),
+        rib_slope=anatomy.rib_slope * (1 - 0.55 * severity),
+    )
+
+
+def _atelectasis(anatomy: Anatomy, sign: Sign) -> Anatomy:
+    domes, kind = list(anatomy.domes), collapse(sign)
+    lift = {"plate": 5 + 24 * sign.severity, "lower": 4 + 18 * sign.severity, "upper": 0.0}
+    domes[sign.side] -= lift[kind]
+    pull = (1 + 4 * sign.severity) if kind == "plate" else (2 + 12 * sign.severity)
+    return replace(anatomy, domes=(domes[0], domes[1]), shift=anatomy.shift + DIRECTION[sign.side] * pull)
+
+
+def _fibrosis(anatomy: Anatomy, sign: Sign) -> Anatomy:
+    lift = 3 + 22 * sign.severity
+    return replace(
+        anatomy,
+        domes=(anatomy.domes[0] - lift, anatomy.domes[1] - lift),
+        heart_base=anatomy.heart_base - 0.4 * lift,
+        aeration=anatomy.aeration * (1 - 0.05 * sign.severity),
+    )
+
+
+def _pneumothorax(anatomy: Anatomy, sign: Sign) -> Anatomy:
+    domes, tension = list(anatomy.domes), max(0.0, sign.severity - 0.5)
+    domes[sign.side] += 16 * tension
+    return replace(anatomy, domes=(domes[0], domes[1]), shift=anatomy.shift - DIRECTION[sign.side] * 20 * tension)
+
+
+def _effusion(anatomy: Anatomy, sign: Sign) -> Anatomy:
+    push = 0.0 if sign.both else 18 * max(0.0, sign.severity - 0.6)
+    return replace(anatomy, shift=anatomy.shift - DIRECTION[sign.side] * push)
+
+
+_CHANGES: Final[dict[str, Callable[[Anatomy, Sign], Anatomy]]] = {
+    "Atelectasis": _atelectasis,
+    "Cardiomegaly": _cardiomegaly,
+    "Effusion": _effusion,
+    "Emphysema": _emphysema,
+    "Fibrosis": _fibrosis,
+    "Pneumothorax": _pneumothorax,
+}

@@ -6,53 +6,37 @@ import secrets
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.datasets.simulated.boxes import Box, find_boxes
-from pipeline.datasets.simulated.cohort import MAX_FILMS, Film, Patient, draw_patient
+from pipeline.datasets.simulated import tables
+from pipeline.datasets.simulated.boxes import find_boxes
+from pipeline.datasets.simulated.cohort import SPOILT, VESSELS, Film, Patient, draw_patient, generator
+from pipeline.datasets.simulated.dicom_film import dicom_bytes
 from pipeline.datasets.simulated.film import expose
+from pipeline.datasets.simulated.labels import mined_labels
+from pipeline.datasets.simulated.unusable import CODES, Kind, spoil, spoiling
 from pipeline.errors import UserError
 from pipeline.files import atomic_open
-from pipeline.findings import NIH_BOXES, NO_FINDING
 from pipeline.parallel import run_all
 from pipeline.params import SimulateParams
 
-COLUMNS: Final = (
-    "Image Index",
-    "Finding Labels",
-    "Follow-up #",
-    "Patient ID",
-    "Patient Age",
-    "Patient Gender",
-    "View Position",
-    "OriginalImageWidth",
-    "OriginalImageHeight",
-    "OriginalImagePixelSpacing_x",
-    "OriginalImagePixelSpacing_y",
-)
-"""Header of `sample_labels.csv` (Kaggle, `nih-chest-xrays/sample`)."""
+Pixels = npt.NDArray[np.uint8]
 
-TABLE: Final = "sample_labels.csv"
-BOX_COLUMNS: Final = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]", "", "", "")
-"""Header of `BBox_List_2017.csv` (NIH, with the full set), where the name of the place has commas of its own."""
-
-BOX_TABLE: Final = "BBox_List_2017.csv"
-_PUBLISHED: Final = {finding: label for label, finding in NIH_BOXES.items()}  # of two labels the last: Infiltrate
 _LEFTOVER: Final = re.compile(r"\.partial-[0-9a-f]{8}")
 
 
-def render(params: SimulateParams, patient: Patient, film: Film) -> npt.NDArray[np.uint8]:
-    """Draw one film; see `pipeline.datasets.simulated.film.expose` for the result.
+def render(params: SimulateParams, patient: Patient, film: Film) -> Pixels:
+    """Draw one film as it should be; see `pipeline.datasets.simulated.film.expose` for the result.
 
     The film's generator starts from (seed, patient, film number + 1), that of the vessels from the patient alone.
     """
-    tree = np.random.default_rng([params.seed, patient.number, MAX_FILMS + 1])
-    own = np.random.default_rng([params.seed, patient.number, film.number + 1])
-    return expose(params.size, patient.anatomy, film.signs, film.acquisition, tree, own)
+    tree = generator(params, patient.number, VESSELS)
+    own = generator(params, patient.number, film.number + 1)
+    return expose(params.size, patient.anatomy, film.signs, film.acquisition, tree, own, film.devices)
 
 
 def write_tree(params: SimulateParams, out: Path, workers: int | None) -> int:
@@ -64,21 +48,26 @@ def write_tree(params: SimulateParams, out: Path, workers: int | None) -> int:
     try:
         draw = partial(_draw_patient, params, images)
         numbers = range(1, params.patients + 1)
-        rows: list[list[str]] = []
-        boxes: list[list[str]] = []
-        for table, places in run_all(draw, numbers, "drawing radiographs", workers, 8, "patients"):
-            rows += table
-            boxes += places
-        _write_table(staging / "sample" / TABLE, COLUMNS, rows)
-        _write_table(staging / TABLE, COLUMNS, rows)
-        _write_table(staging / BOX_TABLE, BOX_COLUMNS, boxes)
+        rows = tables.Rows()
+        for some in run_all(draw, numbers, "drawing radiographs", workers, 8, "patients"):
+            rows += some
+        _write_table(staging / "sample" / tables.TABLE, tables.COLUMNS, rows.of[tables.TABLE])
+        written = {
+            tables.TABLE: tables.COLUMNS,
+            tables.BOX_TABLE: tables.BOX_COLUMNS,
+            tables.TRUTH_TABLE: tables.TRUTH_COLUMNS,
+        }
+        written |= {tables.UNUSABLE_TABLE: tables.UNUSABLE_COLUMNS} if params.unusable else {}
+        written |= {tables.FOLDER_TABLE: tables.FOLDER_COLUMNS} if params.format == "dicom" else {}
+        for name, columns in written.items():
+            _write_table(staging / name, columns, rows.of[name])
         # The images last: whatever a killed run leaves, a complete `sample` folder is never missing its tables.
-        (staging / BOX_TABLE).rename(out / BOX_TABLE)
-        (staging / TABLE).rename(out / TABLE)
+        for name in written:
+            (staging / name).rename(out / name)
         (staging / "sample").rename(out / "sample")
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return len(rows)
+    return len(rows.of[tables.TABLE])
 
 
 def _clear(out: Path) -> None:
@@ -93,42 +82,40 @@ def _clear(out: Path) -> None:
         shutil.rmtree(path)
 
 
-def _draw_patient(params: SimulateParams, images: Path, number: int) -> tuple[list[list[str]], list[list[str]]]:
-    patient = draw_patient(params.seed, number)
-    boxes: list[list[str]] = []
-    for film in patient.films:
-        _write_png(images / film.name, render(params, patient, film))
-        found = find_boxes(params.size, patient.anatomy, film.signs, film.acquisition)
-        boxes += [_box_row(film, box) for box in found]
-    return [_row(patient, film) for film in patient.films], boxes
+def _draw_patient(params: SimulateParams, images: Path, number: int) -> tables.Rows:
+    patient, rows = draw_patient(params, number), tables.Rows()
+    for film, labels in zip(patient.films, mined_labels(params, patient), strict=True):
+        kind = spoiling(params, film)
+        (images / film.name).write_bytes(_file(params, patient, film, kind))
+        rows.of[tables.TABLE].append(tables.label_row(patient, film, labels, kind))
+        rows.of[tables.TRUTH_TABLE] += tables.truth_rows(film, labels, kind)
+        if kind:
+            rows.of[tables.UNUSABLE_TABLE].append([film.name, kind, CODES[kind]])
+        if kind in (None, "rgba", "inverted"):  # on the others the places are not those of the film
+            found = find_boxes(params.size, patient.anatomy, film.signs, film.acquisition)
+            rows.of[tables.BOX_TABLE] += [tables.box_row(film, box) for box in found]
+        if params.format == "dicom":
+            rows.of[tables.FOLDER_TABLE].append(tables.folder_row(patient, film, labels, kind))
+    return rows
 
 
-def _write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
-    # Encoded in memory because cv2.imwrite cannot open non-ASCII names on Windows.
+def _file(params: SimulateParams, patient: Patient, film: Film, kind: Kind | None) -> bytes:
+    """Return the bytes of a film's file, spoilt if it has to be."""
+    pixels = render(params, patient, film)
+    if kind:
+        pixels = spoil(pixels, kind, generator(params, patient.number, SPOILT + film.number))
+    if params.format == "dicom":
+        data = dicom_bytes(params, patient, film, pixels, tables.view_of(film, kind), colour=kind == "rgba")
+    else:
+        data = png_bytes(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGRA) if kind == "rgba" else pixels)
+    return data[: len(data) * 2 // 3] if kind == "truncated" else data
+
+
+def png_bytes(pixels: npt.NDArray[Any]) -> bytes:
+    """Encode gray or BGRA pixels of 8 bits; in memory, because cv2.imwrite cannot open non-ASCII names on Windows."""
     done, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     assert done
-    path.write_bytes(data.tobytes())
-
-
-def _row(patient: Patient, film: Film) -> list[str]:
-    spacing = repr(film.spacing)
-    return [
-        film.name,
-        "|".join(sorted(film.findings)) or NO_FINDING,
-        f"{film.number:03d}",
-        f"{patient.number:08d}",
-        f"{film.age:03d}Y",
-        patient.anatomy.sex,
-        film.acquisition.view,
-        str(film.columns),
-        str(film.rows),
-        spacing,
-        spacing,
-    ]
-
-
-def _box_row(film: Film, box: Box) -> list[str]:
-    return [film.name, _PUBLISHED[box.finding], *map(str, (box.x, box.y, box.width, box.height))]
+    return data.tobytes()
 
 
 def _write_table(path: Path, columns: tuple[str, ...], rows: list[list[str]]) -> None:

@@ -1,0 +1,55 @@
+"""Round findings: nodules and masses.
+
+"Hansell 2008" is the glossary of the Fleischner Society, Radiology 2008;246:697-722.
+"""
+
+import cv2
+import numpy as np
+
+from pipeline.datasets.simulated.canvas import Line
+from pipeline.datasets.simulated.scene import Scene
+from pipeline.datasets.simulated.signs import Sign
+
+
+def nodule(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
+    """Draw one to three round opacities of up to 3 cm (Hansell 2008, "nodule"): 9 to 28 mm.
+
+    From the density of soft tissue to more than twice of it, as healed granulomas with calcium have.
+    """
+    count = int(rng.integers(1, 4))
+    density = 1.2 + 0.7 * sign.severity + float(rng.choice([0.0, 0.9]))
+    for number, (across, down, more) in enumerate(rng.uniform((0.25, 0.1, 0), (0.85, 0.9, 2), (count, 3)).tolist()):
+        side = sign.side if number % 2 == 0 or not sign.both else 1 - sign.side
+        centre = scene.place(side, across, 0.18 + 0.72 * (number + down) / count)  # one under the other
+        half = (9 + 17 * sign.severity + more) / 2
+        chord = np.sqrt(np.clip(half**2 - scene.canvas.radius(centre) ** 2, 0, None))
+        scene.added += (scene.lungs[0] + scene.lungs[1]) * chord * np.float32(0.2 * density)
+
+
+def mass(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
+    """Draw one opacity of more than 3 cm (Hansell 2008, "mass"), 36 to 84 mm, lobulated or spiculated.
+
+    Margins: Gurney, Radiology 1993;186:405-413, who gives the likelihood ratios of cancer for both.
+    """
+    canvas, severity = scene.canvas, sign.severity
+    across, down, more, spiky = rng.uniform((0.25, 0.2, 0, 0), (0.65, 0.8, 4, 1)).tolist()
+    (x, y), half = scene.place(sign.side, across, down), 18 + 22 * severity + more / 2
+    waves = (rng.uniform((0, 0), (1, 2 * np.pi), (3, 2)) * [0.4 if spiky < 0.5 else 0.08, 1]).tolist()
+    field = canvas.coarse
+    angle = cv2.phase(field.x - np.float32(x) + 0 * field.y, field.y - np.float32(y) + 0 * field.x)
+    rim = 1 + sum(much / k * np.cos(k * angle + phase) for k, (much, phase) in enumerate(waves, start=2))
+    rim = canvas.enlarge(np.asarray(rim, np.float32))
+    chord = 2 * np.sqrt(np.clip((half * rim) ** 2 - canvas.radius((x, y)) ** 2, 0, None)) / 10
+    lungs = scene.lungs[0] + scene.lungs[1]
+    scene.added += lungs * chord * np.float32(0.42 + 0.55 * severity)
+    rays = _spicules(x, y, half, rng)
+    if spiky >= 0.5:
+        scene.added += lungs * canvas.strokes(rays) * np.clip(canvas.radius((x, y)) - half + 2, 0, 1) * np.float32(0.6)
+
+
+def _spicules(x: float, y: float, half: float, rng: np.random.Generator) -> list[Line]:
+    rays: list[Line] = []
+    for turn, reach in rng.uniform((0, 4), (2 * np.pi, 13), (22, 2)):
+        away = np.array([np.cos(turn), np.sin(turn)])
+        rays.append((np.stack([[x, y] + 0.8 * half * away, [x, y] + (half + reach) * away]), 1.3, 1.0))
+    return rays
