@@ -173,13 +173,13 @@ def test_a_box_is_a_small_part_of_the_film(name: str) -> None:
 
 @pytest.mark.parametrize("severity", [0.0, 0.5, 1.0])
 def test_the_box_of_the_heart_is_as_wide_as_the_heart(severity: float) -> None:
-    """Cardiomegaly is drawn with a cardiothoracic ratio of 0.51 to 0.68 of the thorax (`signs.reshape`)."""
+    """Cardiomegaly is drawn with a cardiothoracic ratio of 0.505 to 0.66 of the thorax (`signs.reshape`)."""
     patient, film = draw_patient(PARAMS, 1), draw_patient(PARAMS, 1).films[0]
     anatomy = replace(patient.anatomy, tilt=0.0)
     acquisition = replace(film.acquisition, field=440.0, offset=(0.0, 0.0), magnification=1.0)
     heart = Sign(name="Cardiomegaly", severity=severity, side=0, both=False, seed=1)
     (box,) = find_boxes(512, anatomy, (heart,), acquisition)
-    expected = (0.51 + 0.17 * severity) * 2 * anatomy.half_width
+    expected = (0.505 + 0.155 * severity) * 2 * anatomy.half_width
     assert box.width * 440 / 512 == pytest.approx(expected, abs=2 * 440 / 96)
 
 

@@ -140,7 +140,7 @@ class SimulateParams:
     ] = 1.0
     severity: Annotated[
         list[Fraction], Field(min_length=2, max_length=2, description="range of severities: 0 is subtle, 1 gross")
-    ] = field(default_factory=lambda: [0.0, 1.0])
+    ] = field(default_factory=lambda: [0.4, 1.0])
     label_noise: Annotated[
         float, Field(ge=0, le=0.5, description="share of the positive labels that are wrong; as many are missing")
     ] = 0.0

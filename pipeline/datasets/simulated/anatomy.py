@@ -126,7 +126,7 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         domes=(right_dome, right_dome + float(rng.normal(13, 4))),
         angle_drop=(float(rng.normal(40, 6)), float(rng.normal(37, 6))),
         heart_base=right_dome + 8,
-        cardiothoracic=float(np.clip(rng.normal(0.43, 0.028), 0.36, 0.475)),
+        cardiothoracic=float(np.clip(rng.normal(0.44, 0.03), 0.36, 0.495)),
         shift=float(rng.normal(0, 2.5)),
         aeration=float(rng.normal(1, 0.07)),
         rib_spacing=float(rng.normal(24.5, 1.5)),

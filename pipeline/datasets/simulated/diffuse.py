@@ -28,13 +28,13 @@ def edema(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
         cuffs += _cuffs(x + DIRECTION[side] * 14, y, rng)
         wings = canvas.blob((x + DIRECTION[side] * 22, y + 12), (24 + 14 * severity, 36 + 20 * severity))
         spared = np.clip((lateral_wall(anatomy, canvas.y) - scene.outwards(side)) / 22, 0, 1)
-        share = np.float32(0.07 + 0.66 * severity**1.3)
+        share = np.float32(0.04 + 0.5 * severity**1.3)
         scene.fill(np.clip(wings * grain * 1.15, 0, 1) * spared * scene.lungs[side] * share)
     lungs = scene.lungs[0] + scene.lungs[1]
     scene.added += canvas.blur(canvas.strokes(septa), 0.4) * lungs * np.float32(0.15 + 0.55 * severity)
     scene.added += canvas.blur(canvas.strokes(cuffs), 0.5) * lungs * np.float32(0.5 + 0.9 * severity)
     upper = canvas.inside(hilum(anatomy, LEFT)[1] - canvas.y, 50)
-    scene.markings *= 1 + upper * np.float32(0.25 + 0.4 * severity) + np.float32(0.05 + 0.15 * severity)
+    scene.markings *= 1 + upper * np.float32(0.15 + 0.35 * severity) + np.float32(0.02 + 0.1 * severity)
 
 
 def _septal_lines(scene: Scene, side: int, rng: np.random.Generator) -> list[Line]:

@@ -33,7 +33,7 @@ __all__ = [
     "soft_thickness",
 ]
 
-_LIMIT: Final = 0.475  # cardiothoracic ratio without cardiomegaly, also where the view magnifies
+_LIMIT: Final = 0.495  # cardiothoracic ratio without cardiomegaly, also where the view magnifies
 
 
 def expose(

@@ -12,16 +12,17 @@ from pipeline.datasets.simulated.signs import Sign
 
 
 def nodule(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
-    """Draw one to three round opacities of up to 3 cm (Hansell 2008, "nodule"): 9 to 28 mm.
+    """Draw two to four round opacities of up to 3 cm (Hansell 2008, "nodule"): 16 to 29 mm.
 
-    From the density of soft tissue to more than twice of it, as healed granulomas with calcium have.
+    From above the density of soft tissue to three times of it, as healed granulomas with calcium have; those that
+    are fainter or smaller are missed on films, and would be labels that nobody can learn at the network's size.
     """
-    count = int(rng.integers(1, 4))
-    density = 1.2 + 0.7 * sign.severity + float(rng.choice([0.0, 0.9]))
+    count = int(rng.integers(2, 5))
+    density = 2.0 + 1.0 * sign.severity + float(rng.choice([0.0, 0.7]))
     for number, (across, down, more) in enumerate(rng.uniform((0.25, 0.1, 0), (0.85, 0.9, 2), (count, 3)).tolist()):
         side = sign.side if number % 2 == 0 or not sign.both else 1 - sign.side
         centre = scene.place(side, across, 0.18 + 0.72 * (number + down) / count)  # one under the other
-        half = (9 + 17 * sign.severity + more) / 2
+        half = (16 + 11 * sign.severity + more) / 2
         chord = np.sqrt(np.clip(half**2 - scene.canvas.radius(centre) ** 2, 0, None))
         scene.added += (scene.lungs[0] + scene.lungs[1]) * chord * np.float32(0.2 * density)
 
@@ -29,6 +30,7 @@ def nodule(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
 def mass(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
     """Draw one opacity of more than 3 cm (Hansell 2008, "mass"), 36 to 84 mm, lobulated or spiculated.
 
+    Solid tissue where lung of a quarter to a third of its density was.
     Margins: Gurney, Radiology 1993;186:405-413, who gives the likelihood ratios of cancer for both.
     """
     canvas, severity = scene.canvas, sign.severity
@@ -41,7 +43,7 @@ def mass(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
     rim = canvas.enlarge(np.asarray(rim, np.float32))
     chord = 2 * np.sqrt(np.clip((half * rim) ** 2 - canvas.radius((x, y)) ** 2, 0, None)) / 10
     lungs = scene.lungs[0] + scene.lungs[1]
-    scene.added += lungs * chord * np.float32(0.42 + 0.55 * severity)
+    scene.added += lungs * chord * np.float32(0.85 + 0.35 * severity)
     rays = _spicules(x, y, half, rng)
     if spiky >= 0.5:
         scene.added += lungs * canvas.strokes(rays) * np.clip(canvas.radius((x, y)) - half + 2, 0, 1) * np.float32(0.6)

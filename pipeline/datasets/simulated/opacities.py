@@ -77,9 +77,9 @@ def _plates(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
         middle = np.add(start, end) / 2 + [0, -4]
         lines.append((np.stack([start, middle, end]), 2 + 2.5 * severity + thick, 1.0))
     band = canvas.blur(canvas.strokes(lines[: 1 + int(2.6 * severity)]), 1.0) * scene.lungs[side]
-    scene.fill(band * np.float32(0.3 + 0.45 * severity))
+    scene.fill(band * np.float32(0.45 + 0.4 * severity))
     crowded = canvas.inside(canvas.y - (scene.anatomy.domes[side] - 24), 56) * scene.lungs[side]
-    scene.fill(crowded * np.float32(0.05 + 0.3 * severity))
+    scene.fill(crowded * np.float32(0.12 + 0.3 * severity))
 
 
 def _collapsed_lobe(scene: Scene, sign: Sign, rng: np.random.Generator, upper: bool) -> None:
@@ -104,7 +104,7 @@ def _collapsed_lobe(scene: Scene, sign: Sign, rng: np.random.Generator, upper: b
         scene.added += lobe * canvas.inside(out) * canvas.inside(dome - canvas.y, 8) * np.float32(0.7 + 2.4 * severity)
     density = lobe * scene.lungs[side]
     scene.markings *= 1 - 0.7 * density
-    scene.fill(density * np.float32((0.2 + 0.4 * severity) if upper and side == LEFT else (0.28 + 0.6 * severity)))
+    scene.fill(density * np.float32((0.3 + 0.4 * severity) if upper and side == LEFT else (0.28 + 0.6 * severity)))
 
 
 def _consolidation(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
@@ -175,7 +175,7 @@ def _infiltration(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
             patches += canvas.blob(scene.place(side, across, down), (wide, high)) * np.float32(much)
     patches = np.clip(patches, 0, 1.2) * (scene.lungs[0] + scene.lungs[1])
     scene.markings *= 1 + patches * np.float32(0.3 + 0.7 * severity)
-    scene.fill(np.clip(patches * np.clip(mottle, 0.15, 1.9) * np.float32(0.1 + 0.28 * severity), 0, 0.9))
+    scene.fill(np.clip(patches * np.clip(mottle, 0.15, 1.9) * np.float32(0.14 + 0.28 * severity), 0, 0.9))
 
 
 def _pneumonia(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
@@ -194,7 +194,7 @@ def _pneumonia(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
     ragged = np.clip(cloud * rough, 0, 1) * scene.lungs[sign.side]
     tubes = canvas.blur(canvas.strokes(_bronchi(hilum(scene.anatomy, sign.side), (x, y), rng)), 0.7)
     scene.markings *= 1 - 0.5 * ragged
-    scene.fill(ragged * (1 - np.float32(0.3 * severity) * tubes) * np.float32(0.16 + 0.56 * severity))
+    scene.fill(ragged * (1 - np.float32(0.3 * severity) * tubes) * np.float32(0.28 + 0.5 * severity))
 
 
 _DRAWINGS: Final[dict[str, Callable[[Scene, Sign, np.random.Generator], None]]] = {

@@ -49,18 +49,18 @@ def _meniscus(scene: Scene, side: int, severity: float, soft: float) -> Array:
 def pneumothorax(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
     """Draw gas between the chest wall and a thin visceral pleural line, without vessels in it (Hansell 2008).
 
-    Upright, gas rises: a rim of 8 mm over the apex at severity 0, which ends half way down, and 7 cm at 1, where the
+    Upright, gas rises: a rim of 12 mm over the apex at severity 0, which ends half way down, and 7 cm at 1, where the
     lung is denser. Lying, gas collects in front of the base: a lower zone too dark and a deep costophrenic sulcus
     (Gordon, Radiology 1980;136:25-27), beside a thinner rim.
     """
     canvas, side, severity = scene.canvas, sign.side, sign.severity
-    gap = (8 + 60 * severity**1.2 + float(rng.uniform(0, 4))) * (0.55 if scene.anatomy.supine else 1.0)
+    gap = (12 + 60 * severity + float(rng.uniform(0, 4))) * (0.55 if scene.anatomy.supine else 1.0)
     collapsed = _collapsed(scene, side, gap, severity)
     line = np.clip(collapsed - _collapsed(scene, side, gap + 1.8, severity), 0, 1)
     rim = scene.lungs[side] * (1 - collapsed)
     scene.markings *= 1 - rim
-    scene.air += rim * np.float32(0.5 + 1.2 * severity)
-    scene.fill(collapsed * scene.lungs[side] * np.float32(0.12 * severity**1.5))
+    scene.air += rim * np.float32(1.0 + 1.4 * severity)
+    scene.fill(collapsed * scene.lungs[side] * np.float32(0.04 + 0.16 * severity))
     clear = canvas.inside(scene.anatomy.domes[side] - canvas.y, 12) * canvas.inside(scene.outwards(side) - 42, 10)
     freed = np.clip(4 * canvas.blur(rim, 2.5), 0, 1)  # no line where the lung still touches the wall
     scene.added += line * clear * freed * scene.lungs[side] * np.float32(1.2 + 0.5 * severity)
@@ -95,12 +95,12 @@ def _deep_sulcus(scene: Scene, side: int, severity: float) -> None:
 def pleural_thickening(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
     """Draw a band of soft tissue along the lateral wall, or a cap over the apex (Hansell 2008, "apical cap").
 
-    3 mm thick at severity 0 and 16 mm at 1. With it goes haze of the pleura beside it, seen face on.
+    6 mm thick at severity 0 and 22 mm at 1. With it goes haze of the pleura beside it, seen face on.
     """
     canvas, anatomy, severity = scene.canvas, scene.anatomy, sign.severity
     for side in sign.sides:
         wave, phase, top, bottom, capped = rng.uniform((14, 0, -120, -30, 0), (30, 6, -60, 45, 1)).tolist()
-        thickness = 2.5 + 13 * severity
+        thickness = 6 + 16 * severity
         wavy = thickness * (1 + 0.3 * np.sin(canvas.y / wave + phase))
         inwards = lateral_wall(anatomy, canvas.y) - scene.outwards(side)
         band = canvas.inside(wavy - inwards, 2.5)
@@ -112,4 +112,4 @@ def pleural_thickening(scene: Scene, sign: Sign, rng: np.random.Generator) -> No
         solid = band * extent
         solid = solid * scene.lungs[side]
         scene.fill(np.maximum(solid * np.float32(0.9), haze * extent * scene.lungs[side] * np.float32(0.25 * severity)))
-        scene.added += solid * np.float32(0.3 + 0.9 * severity)
+        scene.added += solid * np.float32(1.0 + 1.5 * severity)

@@ -55,7 +55,7 @@ def reshape(anatomy: Anatomy, sign: Sign) -> Anatomy:
     -----
     "Hansell 2008" is the glossary of the Fleischner Society, Radiology 2008;246:697-722.
 
-    - Cardiomegaly: cardiothoracic ratio above 0.5 (Danzer, Am J Med Sci 1919;157:513-521), here 0.51 to 0.68.
+    - Cardiomegaly: cardiothoracic ratio above 0.5 (Danzer, Am J Med Sci 1919;157:513-521), here 0.505 to 0.66.
     - Emphysema: low flat diaphragm, long dark lungs, narrow heart; a dome that rises less than 1.5 cm above the
       costophrenic angle is flat (Sutinen et al., Am Rev Respir Dis 1965;91:69-76; Thurlbeck & Simon, AJR
       1978;130:429-440), which takes a severity of some 0.65 here.
@@ -69,7 +69,7 @@ def reshape(anatomy: Anatomy, sign: Sign) -> Anatomy:
 
 
 def _cardiomegaly(anatomy: Anatomy, sign: Sign) -> Anatomy:
-    return replace(anatomy, cardiothoracic=0.51 + 0.17 * sign.severity)
+    return replace(anatomy, cardiothoracic=0.505 + 0.155 * sign.severity)
 
 
 def _emphysema(anatomy: Anatomy, sign: Sign) -> Anatomy:
