@@ -13,8 +13,11 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 1), dtype=np.uint
 
 @pytest.fixture(scope="module")
 def model():
+    import keras
+
     from pipeline.training.network import build_model
 
+    keras.utils.set_random_seed(2)
     built = build_model(ModelParams(weights="none", dropout=0.5), 64, np.array([0.1, 0.5, 0.02]))
     rng = np.random.default_rng(1)  # moving statistics as of a trained network, so that no map is flat by chance
     built.set_weights([each + rng.normal(0, 0.01, each.shape).astype(np.float32) for each in built.get_weights()])
