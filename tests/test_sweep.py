@@ -252,7 +252,9 @@ def test_the_trials_are_runs_within_one_run(swept: Path) -> None:
     first = trials["trial-1"]
     assert first.data.params[RATE] == "0.001"
     epochs = client.get_metric_history(first.info.run_id, "val_auc")
-    assert [(metric.step, metric.value) for metric in epochs] == [(1, 0.7), (2, 0.8)]
+    # The kill may come after the epoch reached MLflow and before the study noted it: then it stands twice, the same.
+    assert sorted({(metric.step, metric.value) for metric in epochs}) == [(1, 0.7), (2, 0.8)]
+    assert len(epochs) <= 3
 
 
 def test_a_finished_sweep_trains_nothing(swept: Path, coded_images: Path) -> None:
