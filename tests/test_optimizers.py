@@ -72,7 +72,8 @@ def test_each_is_kerass_own():
     for name, theirs in own.items():
         theirs.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         results = [step(one, tiny().trainable_variables, range(4)) for one in (build(PARAMS[name], 0.01), theirs)]
-        assert_same(*results, rtol=0)
+        # Adam's one operation rounds in another order than Keras' dozen.
+        assert_same(*results, rtol=0 if name == "sgd" else 5e-7)
 
 
 def test_sgd_takes_nesterovs_step():
