@@ -1,4 +1,4 @@
-"""Draw the report's cases, each film and beside it the film with its Grad-CAM, and write them."""
+"""Draw the report's cases, each film and beside it the film with its heat map, and write them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ def write_cases(
 ) -> list[dict[str, Any]]:
     """Choose the cases of the test split, draw them, and write `NNN.png` and, last, `cases.json`.
 
-    A picture shows the film as the network sees it, and beside it the same with Grad-CAM over it, both with the
+    A picture shows the film as the network sees it, and beside it the same with its heat map over it, both with the
     readers' boxes where there are any. Neither names nor files tell the image or the patient. What an earlier run
     left in the folder is removed first.
 
@@ -185,7 +185,7 @@ def _record(case: Case, view: str, picture: Picture, heat: Map, boxes: Sequence[
         "height": picture.shape[0],
         "has_box": bool(boxes),
         "has_map": not bool(is_flat(heat)),
-        "alt": f"{film}. {judged}, threshold {case.threshold:.3f}. Left the film, right with Grad-CAM: {where}.",
+        "alt": f"{film}. {judged}, threshold {case.threshold:.3f}. Left the film, right with its heat map: {where}.",
     }
 
 

@@ -1,6 +1,8 @@
-"""Grad-CAM: which places of an image raise the model's output for a finding.
+"""Grad-CAM, or LayerCAM: which places of an image raise the model's output for a finding.
 
-Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", ICCV 2017.
+Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", ICCV 2017; for
+layers before the last Jiang et al., "LayerCAM: exploring hierarchical class activation maps for localization", IEEE
+Transactions on Image Processing 2021;30:5875-5888.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,13 +18,14 @@ from pipeline.heat_maps import Map
 if TYPE_CHECKING:
     import keras
 
+METHODS = ("Grad-CAM", "LayerCAM")
 _PLACES = 7  # a side: what the last layer of VGG or ResNet has at 224 pixels (Selvaraju et al., section 3)
 _PAIRS = 64  # maps at a time
 
 
 @dataclass(frozen=True)
 class Explainer:
-    """A model prepared for Grad-CAM.
+    """A model prepared for its maps.
 
     Attributes
     ----------
@@ -30,6 +33,8 @@ class Explainer:
         Outputs of the model.
     layer : str
         Whose output is explained.
+    method : {'Grad-CAM', 'LayerCAM'}
+        How the layer's feature maps are weighed; see `build_explainer`.
     features : callable
         From images to the layer's output, as tensors.
     maps : callable
@@ -38,6 +43,7 @@ class Explainer:
 
     n_findings: int
     layer: str
+    method: str
     features: Callable[[Any], Any]
     maps: Callable[[Any, Any], Any]
 
@@ -89,14 +95,18 @@ class Explainer:
         return np.concatenate(done) if done else np.zeros((0, *features.shape[1:3]), np.float32)
 
 
-def build_explainer(model: "keras.Model", layer: str | None = None) -> Explainer:
-    """Prepare a model for Grad-CAM.
+def build_explainer(model: "keras.Model", layer: str | None = None, method: str | None = None) -> Explainer:
+    """Prepare a model for its maps.
 
-    The weight of a feature map is the mean over its places of the gradient of the logit (Selvaraju et al., equation
-    1), and the map is the ReLU of the weighted sum (equation 2). The logit, not the sigmoid: where the output is near
-    0 or 1 the sigmoid's gradient vanishes. With global average pooling and one dense layer the weights are the dense
-    layer's divided by the number of places (their section 3.1); the gradient is taken all the same, so that other
-    heads are explained too.
+    At the end of the backbone the map is Grad-CAM: the weight of a feature map is the mean over its places of the
+    gradient of the logit (Selvaraju et al., equation 1), and the map is the ReLU of the weighted sum (equation 2). A
+    layer within the backbone still has layers behind it that tell places apart, and the mean over all places loses
+    what they say; there the map is LayerCAM: each place of a feature map is weighed by the ReLU of its own gradient
+    (Jiang et al., equations 5 to 7). docs/localisation.md has what the difference is worth.
+
+    The gradient is the logit's, not the sigmoid's: where the output is near 0 or 1 the sigmoid's vanishes. With global
+    average pooling and one dense layer Grad-CAM's weights are the dense layer's divided by the number of places (their
+    section 3.1); the gradient is taken all the same, so that other heads are explained too.
 
     Parameters
     ----------
@@ -105,6 +115,8 @@ def build_explainer(model: "keras.Model", layer: str | None = None) -> Explainer
     layer : str or None
         Whose output is explained: the nested backbone, or a layer within it. None: the last one that still has 7
         places a side, as the paper's networks have; deeper maps of a small image say next to nothing about places.
+    method : {'Grad-CAM', 'LayerCAM'} or None
+        None: what is said above.
 
     Raises
     ------
@@ -114,6 +126,7 @@ def build_explainer(model: "keras.Model", layer: str | None = None) -> Explainer
     import tensorflow as tf
 
     name, front, tail, last = _split(model, layer)
+    chosen = method or (METHODS[0] if name in {each.name for each in model.layers} else METHODS[1])
     signature = [tf.TensorSpec(tail.inputs[0].shape, tf.float32), tf.TensorSpec([None], tf.int32)]
 
     @tf.function(input_signature=[tf.TensorSpec(model.inputs[0].shape, tf.uint8)])  # type: ignore[untyped-decorator]
@@ -127,10 +140,12 @@ def build_explainer(model: "keras.Model", layer: str | None = None) -> Explainer
             pooled = tf.cast(tail(found, training=False), tf.float32)
             logits = tf.reduce_sum(pooled * tf.gather(tf.transpose(last.kernel), findings), axis=1)
         # The images do not touch each other at inference, so this is the gradient of each one's own logit.
-        weights = tf.reduce_mean(tape.gradient(logits, found), axis=(1, 2), keepdims=True)
+        slopes = tape.gradient(logits, found)
+        placewise = chosen == METHODS[1]
+        weights = tf.nn.relu(slopes) if placewise else tf.reduce_mean(slopes, axis=(1, 2), keepdims=True)
         return tf.nn.relu(tf.reduce_sum(weights * found, axis=-1))
 
-    return Explainer(int(last.units), name, features, maps)
+    return Explainer(int(last.units), name, chosen, features, maps)
 
 
 def _split(model: Any, layer: str | None) -> tuple[str, Any, Any, Any]:

@@ -1,4 +1,4 @@
-"""Score Grad-CAM against the boxes that readers drew: pointing game, overlap, chance, and a model of shuffled weights.
+"""Score heat maps against the boxes that readers drew: pointing game, overlap, chance, and a model of shuffled weights.
 
 docs/localisation.md says what each figure means and what it does not.
 """
@@ -71,7 +71,7 @@ def localise(
     means = [table.mean([int(f) * width + column for f in present]) for column in range(width)]
     findings = {data.findings[f]: counts[k] | entries[k] for k, f in enumerate(present)}
     macro = {"n_findings": len(present)} | _entry(means, len(np.unique(pairs.patient)))
-    result |= {"layer": explainer.layer, "map_places": list(maps.shape[1:])}
+    result |= {"layer": explainer.layer, "method": explainer.method, "map_places": list(maps.shape[1:])}
     return result | {"macro": macro, "findings": findings}
 
 

@@ -1,4 +1,4 @@
-"""Grad-CAM against its closed form and against numerical gradients."""
+"""Grad-CAM and LayerCAM against closed forms, other ways to the gradient and numerical gradients."""
 
 import numpy as np
 import pytest
@@ -43,6 +43,7 @@ def test_equals_the_closed_form_of_pooling_and_one_dense_layer(model):
     import keras
 
     explain = build_explainer(model, "backbone")
+    assert explain.method == "Grad-CAM"
     features = keras.Model(model.input, model.get_layer("pooled").input).predict(IMAGES, verbose=0)
     kernel = model.get_layer("findings").get_weights()[0]
     # Selvaraju et al. 2017, section 3.1: the weights are the dense layer's, over the number of places (here 2 x 2).
@@ -83,7 +84,7 @@ def _logits(model, features):
     return np.tanh(features.reshape(len(features), -1) @ hidden.astype(np.float64) + bias) @ kernel + last
 
 
-def test_a_layer_within_the_backbone_gives_the_gradient_of_the_whole_rest(model):
+def test_a_layer_within_the_backbone_is_weighed_place_by_place_with_the_gradient_of_the_whole_rest(model):
     import keras
     import tensorflow as tf
 
@@ -94,9 +95,13 @@ def test_a_layer_within_the_backbone_gives_the_gradient_of_the_whole_rest(model)
     with tf.GradientTape() as tape:  # one tape from the image on, where ours begins at the layer
         found, last = both(before(IMAGES, training=False), training=False)
         logit = tf.reduce_sum(tf.reduce_mean(last, axis=(1, 2)) @ kernel[:, 1:2])
-    weights = tf.reduce_mean(tape.gradient(logit, found), axis=(1, 2), keepdims=True)
-    expected = tf.nn.relu(tf.reduce_sum(weights * found, axis=-1)).numpy()
-    maps = build_explainer(model, name)(IMAGES, [1])[..., 0]
+    # Jiang et al. 2021, equations 5 to 7.
+    slopes = tape.gradient(logit, found).numpy()
+    expected = (np.maximum(slopes, 0) * found.numpy()).sum(axis=-1)
+    assert (expected > 0).any()
+    explain = build_explainer(model, name)
+    assert explain.method == "LayerCAM"
+    maps = explain(IMAGES, [1])[..., 0]
     np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-5 * expected.max())
 
 

@@ -1,4 +1,4 @@
-"""Section: single test images with Grad-CAM over them: true positives, misses, false alarms, confident mistakes."""
+"""Section: single test images with heat maps over them: true positives, misses, false alarms, confident mistakes."""
 
 from pathlib import Path
 from typing import Any

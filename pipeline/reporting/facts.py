@@ -177,10 +177,10 @@ def _evaluation(inputs: Inputs) -> dict[str, str]:
 
 def _explanation(inputs: Inputs) -> str:
     if not inputs.localisation:
-        return "Grad-CAM; there are no boxes to check it against."
+        return "Heat maps (Grad-CAM or LayerCAM); there are no boxes to check them against."
     macro = inputs.localisation["macro"]
     return (
-        f"Grad-CAM. Its peak lies in a reader's box in {text.percent(macro['pointing'])} of the cases; a point at "
+        f"{inputs.localisation['method']}. Its peak lies in a reader's box in {text.percent(macro['pointing'])} of the cases; a point at "
         f"random would in {text.percent(macro['chance'])}, a model with shuffled weights in "
         f"{text.percent(macro['shuffled']['pointing'])}."
     )
