@@ -186,14 +186,14 @@ def test_resnet50_departs_from_keras_by_rounding_alone(whole: keras.Model) -> No
     """It goes about as far from Keras's network as that network does with its weights changed by a millionth.
 
     A ResNet50 with random weights and maps of one pixel at its end makes much of every rounding, so that no fixed
-    tolerance says anything.
+    tolerance says anything, and after more steps than two nothing does.
     """
     stock, shifted, fused = plain(whole), plain(whole), whole
     rng = np.random.default_rng(1)
     shifted.set_weights([w * (1 + 1e-6 * rng.normal(size=w.shape)).astype(np.float32) for w in stock.get_weights()])
-    curves = [eager_losses(model, 3) for model in (stock, shifted, fused)]
+    curves = [eager_losses(model, 2) for model in (stock, shifted, fused)]
     assert max(curves[0]) > 2 * min(curves[0])
-    assert np.all(np.abs(curves[2] - curves[0]) <= 3 * np.abs(curves[1] - curves[0]).max())
+    assert np.all(np.abs(curves[2] - curves[0]) <= 3 * np.abs(curves[1] - curves[0]))
 
 
 def eager_losses(model: keras.Model, steps: int) -> np.ndarray:

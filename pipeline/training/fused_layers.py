@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+_SMALL = 100  # places of an image, up to which `small_convolution` was the faster one
+
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
     """BatchNormalization over the last axis of four, by TensorFlow's fused operation while it is trained.
@@ -82,7 +84,10 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
 
 
 class FusedConv2D(keras.layers.Conv2D):  # type: ignore[misc]
-    """A convolution that contains the BatchNormalization behind it while that is frozen."""
+    """A convolution that contains the BatchNormalization behind it while that is frozen.
+
+    On a processor its kernel's gradient comes from products of matrices where those are faster.
+    """
 
     _norm: Any = None  # calls to the FusedBatchNormalization behind it
 
@@ -101,8 +106,73 @@ class FusedConv2D(keras.layers.Conv2D):  # type: ignore[misc]
             bias = offset if bias is None else offset + bias * scale
         elif norm is not None and not norm.synchronized:
             bias = None  # see FusedBatchNormalization._missing_bias
-        kernel = tf.cast(kernel, self.compute_dtype)
-        outputs = tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
+        outputs = self._convolved(inputs, tf.cast(kernel, self.compute_dtype))
         if bias is not None:
             outputs = tf.nn.bias_add(outputs, tf.cast(bias, self.compute_dtype))
         return outputs if self.activation is None else self.activation(outputs)
+
+    def _convolved(self, inputs: Any, kernel: Any) -> Any:
+        """Convolve without a bias; on a processor in the way whose gradient is fastest there."""
+        if not tf.config.list_physical_devices("GPU") and self.dilation_rate == (1, 1):
+            if self.kernel_size == (1, 1):
+                return pointwise(inputs, kernel, self.strides)
+            small = inputs.shape[1] * inputs.shape[2] <= _SMALL if all(inputs.shape[1:3]) else False
+            if small and self.strides == (1, 1) and self.padding == "same":
+                return small_convolution(inputs, kernel)
+        return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
+
+
+def pointwise(inputs: Any, kernel: Any, strides: tuple[int, int]) -> Any:
+    """Convolve with a kernel of one pixel, as the matrix product that it is.
+
+    oneDNN computes the gradient of such a kernel two to ten times as fast as a product of matrices than as that of a
+    convolution (docs/speed.md).
+
+    Parameters
+    ----------
+    inputs : tensor of shape (batch, height, width, channels)
+        Any float type.
+    kernel : tensor of shape (1, 1, channels, filters)
+        The same type.
+    strides : tuple of int
+        Rows and columns to the next place.
+    """
+    kept = inputs[:, :: strides[0], :: strides[1]] if strides != (1, 1) else inputs
+    places = tf.shape(kept)[:3]
+    outputs = tf.matmul(tf.reshape(kept, (-1, kernel.shape[2])), tf.reshape(kernel, kernel.shape[2:]))
+    outputs = tf.reshape(outputs, tf.concat([places, kernel.shape[3:]], 0))
+    outputs.set_shape((*kept.shape[:3], kernel.shape[3]))
+    return outputs
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def small_convolution(inputs: Any, kernel: Any) -> Any:
+    """Convolve with stride 1 and padding "same"; the kernel's gradient is a matrix product for each of its pixels.
+
+    Where an image has few places, oneDNN's own gradient of the kernel is several times slower (docs/speed.md).
+
+    Parameters
+    ----------
+    inputs : tensor of shape (batch, height, width, channels)
+        Any float type.
+    kernel : tensor of shape (rows, columns, channels, filters)
+        The same type.
+    """
+    rows, columns, channels, filters = kernel.shape
+    height, width = inputs.shape[1:3]
+    top, left = (rows - 1) // 2, (columns - 1) // 2  # of "same": what is odd goes below and to the right
+
+    def gradient(upstream: Any) -> tuple[Any, Any]:
+        pads = [[0, 0], [top, rows - 1 - top], [left, columns - 1 - left], [0, 0]]
+        padded, flat = tf.pad(inputs, pads), tf.reshape(upstream, (-1, filters))
+        products = [
+            tf.matmul(tf.reshape(padded[:, y : y + height, x : x + width], (-1, channels)), flat, transpose_a=True)
+            for y in range(rows)
+            for x in range(columns)
+        ]
+        of_inputs = tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=tf.shape(inputs), filter=kernel, out_backprop=upstream, strides=[1, 1, 1, 1], padding="SAME"
+        )
+        return of_inputs, tf.reshape(tf.stack(products), kernel.shape)
+
+    return tf.nn.conv2d(inputs, kernel, 1, "SAME"), gradient

@@ -1,14 +1,16 @@
 """The same network in faster layers for training, and back into stock Keras layers for the file.
 
 Keras 3 computes BatchNormalization from a dozen elementary operations, in float32 whatever the precision. TensorFlow
-has one operation for it. Three things are saved:
+has one operation for it. Four things are saved:
 
 - a trained BatchNormalization is that one operation (`FusedBatchNormV3`);
 - the bias of a convolution before a trained BatchNormalization is not added at all. The normalisation subtracts it
   again, so the output does not depend on it and its gradient is zero (Ioffe and Szegedy 2015, section 3.2); only the
   moving mean contains it;
 - a BatchNormalization that is frozen or only infers is an affine function, and goes into the kernel and the bias of the
-  convolution before it.
+  convolution before it;
+- on a processor a convolution with a kernel of one pixel is a product of matrices, and the gradient of any kernel of a
+  small image is one for each of its pixels, because oneDNN is slow at the gradients of kernels.
 
 ZeroPadding2D stays: oneDNN takes it into the convolution by itself, and has no gradient of a convolution with explicit
 padding (docs/speed.md). Layers keep their names and their weights, and the weights their order, so that freezing,
