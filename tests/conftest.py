@@ -23,8 +23,28 @@ NIH_HEADER = (
     "OriginalImageWidth,OriginalImageHeight,OriginalImagePixelSpacing_x,OriginalImagePixelSpacing_y\n"
 )
 
+# Files of minutes begin first, so that none of them runs alone at the end while the other cores wait.
+LONGEST_FIRST = (
+    "test_train.py",
+    "test_pipeline.py",
+    "test_cluster.py",
+    "test_killed.py",
+    "test_sweep.py",
+    "test_ablation.py",
+    "test_fused_norm.py",
+    "test_backbones.py",
+    "test_serve_page.py",
+    "test_memory.py",
+)
+
 DrawPng = Callable[..., Path]
 WriteNih = Callable[..., Path]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files of `LONGEST_FIRST` first; the order within a file stays."""
+    order = {name: position for position, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(autouse=True)
