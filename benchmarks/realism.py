@@ -1,6 +1,7 @@
 """How far simulated films are from real ones, beside how far one half of the real ones is from the other.
 
-    python benchmarks/realism.py FOLDER_OF_REAL_FILMS [--films 246] [--splits 20] [--set bedside=0.6 size=512 ...]
+    python benchmarks/realism.py FOLDER_OF_REAL_FILMS [--films 246] [--splits 20] [--half final]
+                                 [--set bedside=0.6 size=512 ...]
 
 Real films are files named as NIH names them (00000013_005.png is of patient 00000013); another name is a patient of its
 own. Simulated ones are drawn with the default parameters but for those of `--set`. Both become 256 x 256 gray pixels by
@@ -8,6 +9,9 @@ the project's own preprocessing (area interpolation), once without and once with
 
 Distances of small samples are never 0, and are larger the smaller the samples. So the real patients are divided into
 halves again and again; in each division one half is compared with the other, and with as many simulated films.
+
+`--half` keeps every second of the real patients: `tuning`, whom constants may be tuned on, or `final`, the others, whom
+the figures of the documentation are of.
 """
 
 import argparse
@@ -52,6 +56,21 @@ def draw(settings: list[str], films: int) -> Films:
     with tempfile.TemporaryDirectory() as folder:
         simulate(params, Path(folder) / "raw")
         return read(Path(folder) / "raw" / "sample" / "images", films)
+
+
+def half_of(films: Films, half: str) -> Films:
+    """Return the films of every second patient in the order of their names, so that both halves span the archive.
+
+    Parameters
+    ----------
+    films : Films
+        Of all patients.
+    half : {"all", "tuning", "final"}
+        The first patient is in `tuning`, the second in `final`, and so on.
+    """
+    names = np.unique(films.patient)
+    kept = {"all": names, "tuning": names[::2], "final": names[1::2]}[half]
+    return films[np.isin(films.patient, kept)]
 
 
 def gray_distance(a: Floats, b: Floats) -> float:
@@ -190,10 +209,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--films", type=int, help="most films of each kind (default: as many as there are real ones)")
     parser.add_argument("--splits", type=int, default=20, help="divisions into halves")
+    parser.add_argument("--half", choices=("all", "tuning", "final"), default="all", help="of the real patients")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="parameters of simulate")
     args = parser.parse_args()
     try:
-        real = read(args.folder, args.films)
+        real = half_of(read(args.folder, args.films), args.half)
         if len(np.unique(real.patient)) < 2 * FOLDS:
             raise UserError(f"{args.folder}: films of {len(np.unique(real.patient))} patients; 10 or more are needed")
         drawn = draw(args.set, len(real.patient))

@@ -71,6 +71,15 @@ def test_films_of_the_same_kind_cannot_be_told_apart_and_others_can(realism):
     assert other > 0.99
 
 
+def test_no_patient_is_in_both_halves(realism, films):
+    both = films[0]
+    tuning, final = (set(realism.half_of(both, half).patient) for half in ("tuning", "final"))
+    assert tuning.isdisjoint(final)
+    assert tuning | final == set(both.patient)
+    assert len(tuning) == len(final) == 3
+    assert (realism.half_of(both, "all").patient == both.patient).all()
+
+
 def test_a_folder_without_images_is_refused(realism, tmp_path):
     (tmp_path / "notes.txt").write_text("no film")
     with pytest.raises(UserError, match="holds no image that can be read"):

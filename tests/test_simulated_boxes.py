@@ -148,6 +148,8 @@ def test_the_change_lies_in_the_boxes_and_they_are_no_larger_than_it(case: tuple
         for chest, signs in ((anatomy, (sign,)), (displaced, ()))
     )
     change, inside = np.abs(with_it - without), np.zeros((96, 96), bool)
+    if sign.name == "Pneumothorax":  # the box is that of the gas, not of the lung, which is denser because it shrank
+        change = np.maximum(without - with_it, 0)
     boxes = find_boxes(96, anatomy, (sign,), acquisition)
     assert boxes or np.median(np.sort(change, axis=None)[-16:]) < 3 * VISIBLE
     for box in boxes:

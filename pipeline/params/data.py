@@ -128,7 +128,7 @@ class DownloadParams:
 class SimulateParams:
     """The simulated radiographs (source: simulated)."""
 
-    patients: Annotated[int, Field(ge=3, description="how many; several images each")] = 1000
+    patients: Annotated[int, Field(ge=3, description="how many; several images each")] = 1200
     seed: Annotated[Seed, Field(description="the same seed draws the same films")] = 7
     size: Annotated[int, Field(ge=64, le=2048, description="pixels a side of the files")] = 256
     prevalence: Annotated[

@@ -44,7 +44,7 @@ class EvaluateParams:
     cases: Annotated[
         int, Field(ge=0, le=12, description="test images shown of each kind: hits, misses, false alarms")
     ] = 4
-    localise: Annotated[bool, Field(description="score Grad-CAM against boxes, where the data set has boxes")] = True
+    localise: Annotated[bool, Field(description="score heat maps against boxes, where the data set has boxes")] = True
 
     def __post_init__(self) -> None:
         if sorted(set(self.age_bands)) != self.age_bands:

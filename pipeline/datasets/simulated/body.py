@@ -29,7 +29,7 @@ def soft_tissue(canvas: Canvas, anatomy: Anatomy, arms: float) -> Array:
     halves = [62 + 5 * heavy, 68 + 6 * heavy, 98, 172, 232, 236, trunk + 26, trunk + 8, trunk, trunk + 2 + 7 * heavy]
     half = _smooth(np.interp(field.rows, heights, halves), 18 / field.pitch)[:, None]
     levels = [-220, top - 30, top + 20, top + 70, 0, 80, 140, 220]
-    depth = np.interp(field.rows, levels, [12.5, 12.5, 14.0, 16.5, 18.5, 19.5, 20.5, 21])[:, None]
+    depth = np.interp(field.rows, levels, [12.0, 11.5, 13.2, 16.2, 18.5, 19.5, 20.5, 21])[:, None]
     depth = depth + 1.4 * heavy * np.clip((field.y + 200) / 200, 0.3, 1)
     edge = np.clip(np.abs(field.x) / half, 0, 1)
     body = depth * np.sqrt(1 - edge**3.8)

@@ -150,11 +150,11 @@ class Canvas:
         return np.asarray(cv2.resize(coarse, (self.size, self.size), interpolation=cv2.INTER_CUBIC), np.float32)
 
     def texture(self, rng: np.random.Generator) -> Array:
-        """Return noise of mean 0 and standard deviation 1 whose power falls as frequency to the power of -2.8.
+        """Return noise of mean 0 and standard deviation 1 whose power falls as frequency to the power of -2.4.
 
         Anatomical noise follows a power law, with an exponent near 3 in mammograms (Burgess et al., Med Phys
-        2001;28:419-437); this one was chosen by the spectra of real chest films. It is one pattern, displaced and
-        mirrored by `rng`.
+        2001;28:419-437); this one was chosen by the spectra of real chest films, with nothing below 10 cycles a field,
+        where the layers themselves have their power. It is one pattern, displaced and mirrored by `rng`.
         """
         tile = _tile(self.size)
         across, down, flip = rng.integers(0, [self.size, self.size, 4])
@@ -178,7 +178,7 @@ def _tile(size: int) -> Array:
     white = np.random.default_rng(0).standard_normal((_TILE, _TILE), dtype=np.float32)
     axis = np.fft.fftfreq(_TILE, 1 / _TILE)
     radius = np.hypot(axis[:, None], np.arange(_TILE // 2 + 1)[None, :])
-    weight = np.where(radius < 5, 0, np.maximum(radius, 1) ** -1.4)  # nothing wider than a fifth of the field
+    weight = np.where(radius < 10, 0, np.maximum(radius, 1) ** -1.2)  # nothing wider than 44 mm: the layers draw that
     pattern = np.fft.irfft2(np.fft.rfft2(white) * weight, (_TILE, _TILE)).astype(np.float32)
     pattern /= pattern.std()
     way = cv2.INTER_AREA if size < _TILE else cv2.INTER_CUBIC

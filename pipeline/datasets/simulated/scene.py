@@ -69,8 +69,8 @@ def lung_mask(canvas: Canvas, anatomy: Anatomy, side: int, inset: float = 0.0) -
     """Return one lung, 0 to 1, from the midline outwards; `inset` as in `lateral_wall`."""
     half = slice(0, canvas.size // 2 + 1) if side == 0 else slice(canvas.size // 2 - 1, canvas.size)
     across = canvas.x[:, half] * np.float32(DIRECTION[side])
-    walls = canvas.inside(lateral_wall(anatomy, canvas.y, inset) - across)
-    walls *= canvas.inside(diaphragm(anatomy, side, across) - canvas.y)
+    walls = canvas.inside(lateral_wall(anatomy, canvas.y, inset) - across, 2.5)
+    walls *= canvas.inside(diaphragm(anatomy, side, across) - canvas.y, 4)
     # The apex is rounded medially too: its summit lies over the first rib, not beside the spine.
     summit = anatomy.apex + 0.8 * inset + 0.019 * np.maximum(66 - across, 0) ** 2
     walls *= canvas.inside(canvas.y - summit, 3)
@@ -101,7 +101,10 @@ def heart_density(canvas: Canvas, anatomy: Anatomy) -> Array:
     right = field.x + (_border(field, anatomy, 0)[:, None] - np.float32(anatomy.shift))
     left = (_border(field, anatomy, 1)[:, None] + np.float32(anatomy.shift)) - field.x
     deep: Array = np.minimum(right, left)
-    edge = field.inside(deep, 2.5)
+    edge = field.inside(deep, 3)
+    # The ray that grazes a rounded border meets little of it: half of the step comes within the next centimetres.
+    chord = np.clip(deep * np.float32(1 / 16), 0, 1)
+    chord *= 2 - chord
     deep *= np.float32(1 / 36)
     np.clip(deep, 0, 1, out=deep)
     deep *= 2 - deep  # the chord of a rounded body
@@ -110,7 +113,7 @@ def heart_density(canvas: Canvas, anatomy: Anatomy) -> Array:
     deep *= np.float32(0.17)
     # Under the heart the domes of the diaphragm meet.
     lower = np.float32(0.3) * field.inside(field.y - (anatomy.heart_base - 6), 26)
-    deep += np.float32(0.52) + upper + lower
+    deep += np.float32(0.3) + np.float32(0.22) * chord + upper + lower
     deep *= edge
     return canvas.enlarge(deep)
 
@@ -124,10 +127,10 @@ def new_scene(canvas: Canvas, anatomy: Anatomy) -> Scene:
     field = canvas.coarse
     wall = np.maximum(lateral_wall(anatomy, field.y), 1)
     offset = np.clip((np.abs(field.x) / wall - 0.5) / 0.5, -1, 1)
-    depth = (0.3 + 0.7 * np.sqrt(1 - offset**2)) * np.sqrt(np.clip((field.y - anatomy.apex) / 90, 0.2, 1))
+    depth = (0.22 + 0.78 * np.sqrt(1 - offset**2)) * np.sqrt(np.clip((field.y - anatomy.apex) / 90, 0.2, 1))
     # The chest is deepest in its middle; below, liver and spleen rise into it from behind and before.
     depth = depth * (1 - 0.22 * np.clip((field.y - (anatomy.apex + 120)) / 120, 0, 1))
-    air = canvas.enlarge((depth * (11 * anatomy.aeration)).astype(np.float32)) * (lungs[0] + lungs[1])
+    air = canvas.enlarge((depth * (11.7 * anatomy.aeration)).astype(np.float32)) * (lungs[0] + lungs[1])
     air += _recess(canvas, anatomy, lungs)
     markings = canvas.empty() + np.float32(1)
     return Scene(
@@ -212,5 +215,5 @@ def vessels(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> Array
     for side in (0, 1):
         roots_of_lung += field.blob(hilum(anatomy, side), (9, 17)) * np.float32(1.1)
     tree = canvas.blur(canvas.strokes(reversed(lines)), 0.45)
-    tree *= np.float32(1.8)
+    tree *= np.float32(2.4)
     return np.maximum(tree, canvas.enlarge(roots_of_lung))
