@@ -178,9 +178,9 @@ def _evaluation(inputs: Inputs) -> dict[str, str]:
 def _explanation(inputs: Inputs) -> str:
     if not inputs.localisation:
         return "Heat maps (Grad-CAM or LayerCAM); there are no boxes to check them against."
-    macro = inputs.localisation["macro"]
+    macro, method = inputs.localisation["macro"], inputs.localisation["method"]
     return (
-        f"{inputs.localisation['method']}. Its peak lies in a reader's box in {text.percent(macro['pointing'])} of the cases; a point at "
+        f"{method}. Its peak lies in a reader's box in {text.percent(macro['pointing'])} of the cases; a point at "
         f"random would in {text.percent(macro['chance'])}, a model with shuffled weights in "
         f"{text.percent(macro['shuffled']['pointing'])}."
     )
