@@ -1,6 +1,6 @@
 # Every habit of the project. Bare `make` lists the targets; nothing is assumed but make, a shell and Python.
 .DEFAULT_GOAL := help
-.PHONY: help setup train ablation sweep test lint repro report ui bench gallery doctor clean
+.PHONY: help setup train ablation sweep test lint repro report export ui bench gallery doctor clean
 
 PYTHON ?= python3
 # The extras last installed stay, so that `make train` after `make setup EXTRAS=gpu` keeps the GPU's packages.
@@ -43,6 +43,9 @@ lint: setup ## style and types
 repro: setup ## run what has changed since the last run
 	@dvc repro
 
+export: setup ## SavedModel, LiteRT and ONNX of the trained model, running first what they need (docs/export.md)
+	@dvc repro export
+
 report: setup ## write the HTML report, running first what it needs
 	@dvc repro report
 
@@ -60,7 +63,7 @@ doctor: setup ## look at the machine: what works, what is missing
 
 clean: ## remove what the stages made; .venv and MLflow's runs stay
 	rm -rf data/raw data/raw.* data/processed data/*.csv data/*.npy models/*.* models/tensorboard models/repeats models/.partial \
-	  reports/predictions.csv reports/ablation reports/sweep reports/report.html reports/data/quarantine.csv reports/data/audit.csv .dvc/cache .dvc/tmp dvc_plots
+	  reports/predictions.csv reports/reference.npz reports/monitor retrained reports/ablation reports/sweep reports/report.html reports/data/quarantine.csv reports/data/audit.csv .dvc/cache .dvc/tmp dvc_plots
 
 ifneq ($(strip $(EXTRAS)),$(strip $(shell cat .venv/.extras 2>/dev/null)))
 .venv/.synced: other-extras

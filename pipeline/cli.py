@@ -16,7 +16,8 @@ from pipeline.simulate_flags import LateParser, add_flags
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status.
 
-    0, 1 for a user's mistake, 2 for a bad command line, 3 for a model that `promote` refused.
+    0, 1 for a user's mistake, 2 for a bad command line, 3 for a model that `promote` refused, for files that
+    `predict` could not use, or for a warning of `monitor`, 4 for its alarm.
     """
     args = build_parser().parse_args(argv)
     try:
@@ -129,6 +130,19 @@ def _add_stages(parsers: Any) -> None:
             ("processed", "data/processed", "the processed images"),
             ("reports", "reports", "the folder of reports"),
             ("--boxes", "data/boxes.csv", "the boxes that readers drew"),
+            ("--manifest", "data/manifest.csv", "the manifest, for the films' files"),
+            ("--raw", "data/raw", "the raw folder, for what films look like before preprocessing"),
+        ],
+    )
+    add(
+        "export",
+        commands.run_export,
+        "write the model as SavedModel, LiteRT and ONNX, each compared with it on the validation split",
+        [
+            ("model", "models/model.keras", "the model"),
+            ("processed", "data/processed", "the processed images"),
+            ("out", "models/exported", "the folder of exports"),
+            ("--reports", "reports", "the model's evaluation: calibration and operating points"),
         ],
     )
     add(
@@ -186,6 +200,99 @@ def _add_tools(parsers: Any) -> None:
             default="column",
             help="where the patient comes from: column patient_id, or NIH's file names (default: column)",
         )
+    predict = add(
+        "predict",
+        commands.run_predict,
+        "answer for films: PNG, JPEG, TIFF and DICOM files, folders, patterns, .zip; exit status 3 if any file failed",
+        [("model", None, "an exported model, as models/exported (then int8), or a model.keras")],
+    )
+    predict.add_argument("files", nargs="+", metavar="FILE", help="a file, a folder, a pattern in quotes or a .zip")
+    predict.add_argument("--out", metavar="CSV", help="write a table of all answers there, instead of printing them")
+    predict.add_argument("--json", action="store_true", help="print a JSON object a line for each film")
+    predict.add_argument("--overlay", metavar="DIR", help="write Grad-CAM pictures there; needs the Keras model")
+    predict.add_argument(
+        "--explain", metavar="MODEL", help="the Keras model for --overlay (default: model.keras near the exported one)"
+    )
+    predict.add_argument(
+        "--flagged", action="store_true", help="answer also for films that the input gate flags; they stay marked"
+    )
+    predict.add_argument(
+        "--point",
+        choices=("youden", "sensitivity", "specificity", "f1"),
+        default="youden",
+        help="operating point of the decisions (default: youden)",
+    )
+    predict.add_argument("--threads", type=_threads, metavar="N", help="films at a time (default: one for each core)")
+    predict.add_argument("--log", default="", metavar="ADDRESS", help="also write to this prediction log")
+    for name, call, text, place in (
+        ("distill", commands.run_distill, "train a small network that learns from the trained one", "models/student"),
+        ("prune", commands.run_prune, "fine-tune the model while the smallest weights become 0", "models/pruned"),
+    ):
+        paths = [("model", "models/model.keras", "the trained model"), ("processed", "data/processed", "its images")]
+        add(name, call, text, [*paths, ("out", place, "the folder of the new model")])
+    serve = add(
+        "serve",
+        commands.run_serve,
+        "answer for films over HTTP, with a page to read them; section `serve` of the parameters says how",
+        [
+            ("--model", "models/exported", "an exported model; of several formats int8"),
+            ("--explain", "models/model.keras", "its Keras model, for heat maps; left out if it is missing or another"),
+            ("--reports", "reports", "the folder of reports, for the model card"),
+        ],
+    )
+    serve.add_argument("--host", metavar="ADDRESS", help="where to listen (default: serve.host, 127.0.0.1)")
+    serve.add_argument(
+        "--port", type=_port, metavar="N", help="its port, 0 for any free one (default: serve.port, 8000)"
+    )
+    serve.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="a file with the bearer token (default: $CXR_SERVE_TOKEN_FILE, or the token itself in $CXR_SERVE_TOKEN)",
+    )
+    add(
+        "labels",
+        commands.run_labels,
+        "add the truth to a prediction log when it arrives, by request id",
+        [
+            ("log", None, "the prediction log: a file, or an SQLAlchemy URL"),
+            ("labels", None, "CSV of request_id and a column of 1, 0 or nothing for each finding (docs/monitoring.md)"),
+        ],
+    )
+    monitor = add(
+        "monitor",
+        commands.run_monitor,
+        "judge a prediction log against the evaluation; exit status 0 quiet, 3 warning, 4 alarm",
+        [
+            ("reference", None, "what `cxr evaluate` wrote, as reports/reference.npz"),
+            ("log", None, "the prediction log: a file, or an SQLAlchemy URL"),
+            ("--out", "reports/monitor", "the folder of page, figures and gauges"),
+        ],
+    )
+    monitor.add_argument(
+        "--since",
+        default="",
+        metavar="TIME",
+        help="leave out earlier rows, as 2026-11-30T08:00 (UTC if it says no zone)",
+    )
+    retrain = add(
+        "retrain",
+        commands.run_retrain,
+        "train anew with a log's labelled films, and promote the model if the rule allows it; exit status 3 if not",
+        [
+            ("log", None, "the prediction log, with the truths that `cxr labels` added"),
+            ("films", None, "CSV of request_id, file and patient: which film each request was (docs/monitoring.md)"),
+            ("--images", None, "the folder of those films"),
+            ("--out", "retrained", "a new folder for data, model and reports"),
+            ("--manifest", "data/manifest.csv", "the present manifest"),
+            ("--splits", "data/splits.csv", "the present splits"),
+            ("--raw", "data/raw", "the present raw folder"),
+            ("--evidence", "models/champion", "the champions' evidence"),
+            ("--records", "models/promotions", "the decisions"),
+        ],
+    )
+    retrain.add_argument(
+        "--after", metavar="FILE", help="a monitor.json: do nothing unless it holds an alarm of accuracy"
+    )
     add("doctor", commands.run_doctor, "look at the machine: what works, what is missing, how to mend it", [])
     preset = add(
         "preset",
@@ -243,6 +350,20 @@ def _adder(parsers: Any) -> Callable[..., LateParser]:
         return parser
 
     return add
+
+
+def _port(text: str) -> int:
+    """Read a port; argparse makes its message of the exception."""
+    if text.isascii() and text.isdigit() and int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+
+
+def _threads(text: str) -> int:
+    """Read a number of threads; argparse makes its message of the exception."""
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= 1024:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of threads: 1 to 1024")
 
 
 def _version() -> str:

@@ -63,7 +63,15 @@ def run_evaluate(args: argparse.Namespace) -> None:
     """Score the test split."""
     from pipeline.evaluate import evaluate
 
-    evaluate(Path(args.model), Path(args.processed), Path(args.reports), Path(args.boxes), _start(args))
+    places = Path(args.model), Path(args.processed), Path(args.reports), Path(args.boxes)
+    evaluate(*places, _start(args), (Path(args.manifest), Path(args.raw)))
+
+
+def run_export(args: argparse.Namespace) -> None:
+    """Write the model in the formats that others run."""
+    from pipeline.export import export
+
+    export(Path(args.model), Path(args.processed), Path(args.out), Path(args.reports), _start(args))
 
 
 def run_report(args: argparse.Namespace) -> None:
@@ -86,6 +94,32 @@ def run_audit(args: argparse.Namespace) -> int:
     also = " or in another set" if against else ""
     print("\n".join(shown(errors) or [f"no patient and no picture is on two sides{also}"]))
     return 1 if errors else 0
+
+
+def run_labels(args: argparse.Namespace) -> None:
+    """Add the truth to the log."""
+    from pipeline.labels import add_labels
+
+    _start(args)
+    add_labels(args.log, Path(args.labels))
+
+
+def run_monitor(args: argparse.Namespace) -> int:
+    """Judge a log; return 0 quiet, 3 warning, 4 alarm."""
+    from pipeline.monitor import monitor
+
+    return monitor(Path(args.reference), args.log, Path(args.out), _start(args), args.since)
+
+
+def run_retrain(args: argparse.Namespace) -> int:
+    """Train with the log's labelled films; return 3 if the model is refused."""
+    from pipeline.retrain import Project, retrain
+
+    places = (Path(path) for path in (args.manifest, args.splits, args.raw, args.evidence, args.records))
+    after = Path(args.after) if args.after else None
+    project, params = Project(*places), _start(args)
+    done = retrain(args.log, Path(args.films), Path(args.images), Path(args.out), project, params, after)
+    return 0 if done else 3
 
 
 def run_doctor(args: argparse.Namespace) -> int:
@@ -123,6 +157,20 @@ def run_promote(args: argparse.Namespace) -> int:
     return 0 if promote(Path(args.model), Path(args.reports), places, params, dry_run=args.dry_run) else 3
 
 
+def run_distill(args: argparse.Namespace) -> None:
+    """Train a student."""
+    from pipeline.distill import distill
+
+    distill(Path(args.model), Path(args.processed), Path(args.out), _start(args))
+
+
+def run_prune(args: argparse.Namespace) -> None:
+    """Make weights 0."""
+    from pipeline.prune import prune
+
+    prune(Path(args.model), Path(args.processed), Path(args.out), _start(args))
+
+
 def run_preset(args: argparse.Namespace) -> None:
     """Write params.yaml."""
     from pipeline.presets import apply_preset
@@ -158,3 +206,40 @@ def run_simulate(args: argparse.Namespace) -> None:
 
     set_quiet(args.quiet)
     simulate(params_of(args), Path(args.out))
+
+
+def run_predict(args: argparse.Namespace) -> int:
+    """Answer for films; return 3 if some files could not be used."""
+    from pipeline.params import Params
+    from pipeline.predict import Options, predict
+    from pipeline.progress import set_quiet
+
+    set_quiet(args.quiet)
+    # A model is asked far from the project that made it, too: there the defaults do.
+    here = args.params != "params.yaml" or Path(args.params).exists()
+    params = _start(args) if here else Params()
+    out, overlay, explain = (Path(path) if path else None for path in (args.out, args.overlay, args.explain))
+    options = Options(
+        out=out,
+        overlay=overlay,
+        explain=explain,
+        json=args.json,
+        flagged=args.flagged,
+        point=args.point,
+        threads=args.threads,
+        log=args.log,
+    )
+    return 3 if predict(Path(args.model), args.files, options, params).failed else 0
+
+
+def run_serve(args: argparse.Namespace) -> None:
+    """Answer over HTTP."""
+    import dataclasses
+
+    from pipeline.serve import Places, serve
+
+    params = _start(args)
+    given = {name: value for name in ("host", "port") if (value := getattr(args, name)) is not None}
+    token_file = Path(args.token_file) if args.token_file else None
+    places = Places(Path(args.model), Path(args.explain), Path(args.reports), token_file)
+    serve(places, dataclasses.replace(params, serve=dataclasses.replace(params.serve, **given)))

@@ -14,6 +14,7 @@ from pipeline.errors import UserError
 from pipeline.files import read_json, sha256_file
 from pipeline.floor import floor
 from pipeline.localise import localise
+from pipeline.manifest import read_table
 from pipeline.metrics import auroc
 from pipeline.params import EvaluateParams, Params
 from pipeline.progress import note, warn
@@ -29,7 +30,14 @@ SPLITS = ("val", "test")
 _BATCH = 64
 
 
-def evaluate(model_path: Path, processed: Path, reports: Path, boxes: Path, params: Params) -> None:
+def evaluate(
+    model_path: Path,
+    processed: Path,
+    reports: Path,
+    boxes: Path,
+    params: Params,
+    films: tuple[Path, Path] | None = None,
+) -> None:
     """Predict validation and test images, score them, and write tables, curves and pictures.
 
     Parameters
@@ -40,11 +48,14 @@ def evaluate(model_path: Path, processed: Path, reports: Path, boxes: Path, para
         The processed images.
     reports : Path
         Where `predictions.csv`, `metrics.json`, `calibration.json`, `operating_points.json`, `subgroups.json`,
-        `floor.json`, `localisation.json`, `plots/` and `cases/` go.
+        `floor.json`, `localisation.json`, `plots/`, `cases/` and `reference.npz` go.
     boxes : Path
         The readers' boxes that `ingest` wrote.
     params : Params
         Sections `evaluate` and `tracking`.
+    films : tuple of Path, optional
+        The manifest and the raw folder, for what films look like before preprocessing; without them, or where a file
+        is missing, the reference does not know it.
 
     Raises
     ------
@@ -74,6 +85,8 @@ def evaluate(model_path: Path, processed: Path, reports: Path, boxes: Path, para
     thresholds = {name: value for name, value in assessment.thresholds.items() if value is not None}
     write_cases(model, data, predictions, thresholds, places, reports / "cases", params.evaluate.cases)
     write_assessment(assessment, reports)
+    if not assessment.documents["metrics"]["ensemble"]:  # a mean of trainings is never deployed
+        keep_reference(model_path, data, reports, films, params.evaluate)
     log(assessment, reports, training, params)
     say(assessment.documents["metrics"])
 
@@ -87,6 +100,22 @@ def check_fit(model_path: Path, training: dict[str, Any], data: Processed) -> No
     for key, found in (("findings", data.findings), ("preprocess", data.meta["preprocess"])):
         if training.get(key) != found:
             raise UserError(f"{model_path} was trained with {key} {training.get(key)}, {data.folder} has {found}")
+
+
+def keep_reference(
+    model_path: Path, data: Processed, reports: Path, films: tuple[Path, Path] | None, params: EvaluateParams
+) -> None:
+    """Write `reference.npz`, what `cxr monitor` compares a deployment with."""
+    from pipeline.exported import open_exported
+    from pipeline.monitoring.reference import reference_of, write_reference
+
+    note("the reference for monitoring: outputs, features and statistics of validation and test images")
+    files = None
+    if films is not None and films[0].is_file() and films[1].is_dir():
+        files = read_table(films[0]).set_index("image_id")["path"].map(lambda name: films[1] / str(name))
+    exported = open_exported(model_path, reports=reports)
+    reference = reference_of(exported, data, files, params.reference_images, params.seed)
+    write_reference(reports / "reference.npz", reference)
 
 
 def predictions_of(

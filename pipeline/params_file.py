@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -99,5 +99,7 @@ def _explain(error: dict[str, Any]) -> str:
 def _allowed_keys(location: list[str]) -> list[str]:
     owner: Any = Params
     for name in location:
-        owner = owner.__dataclass_fields__[name].type
+        # A number is a place in a list, whose items are of one type.
+        owner = get_args(owner)[0] if name.isdigit() else owner.__dataclass_fields__[name].type
+        owner = owner.__origin__ if hasattr(owner, "__metadata__") else owner  # without what Annotated says
     return [item.name for item in dataclasses.fields(owner)]

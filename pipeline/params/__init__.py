@@ -19,7 +19,11 @@ from pipeline.params.data import (
     Suspicion,
     Uncertain,
 )
+from pipeline.params.exporting import DistillParams, ExportParams, PruneParams
+from pipeline.params.gating import GateParams
+from pipeline.params.monitoring import LogParams, MonitorParams, Rule
 from pipeline.params.results import EvaluateParams, PromoteParams, ReportParams, TrackingParams
+from pipeline.params.serving import ServeParams
 from pipeline.params.sweep import SweepParams
 from pipeline.params.training import (
     AugmentParams,
@@ -36,18 +40,26 @@ __all__ = [
     "AuditParams",
     "AugmentParams",
     "DatasetParams",
+    "DistillParams",
     "DownloadParams",
     "EvaluateParams",
+    "ExportParams",
     "FinetuneParams",
+    "GateParams",
     "IngestParams",
+    "LogParams",
     "LossParams",
     "ModelParams",
+    "MonitorParams",
     "OptimizerParams",
     "Params",
     "PreprocessParams",
     "PromoteParams",
+    "PruneParams",
     "ReportParams",
+    "Rule",
     "ScheduleParams",
+    "ServeParams",
     "SimulateParams",
     "SplitParams",
     "Suspicion",
@@ -77,10 +89,17 @@ class Params:
     finetune: FinetuneParams = field(default_factory=FinetuneParams)
     train: TrainParams = field(default_factory=TrainParams)
     evaluate: EvaluateParams = field(default_factory=EvaluateParams)
+    export: ExportParams = field(default_factory=ExportParams)
+    gate: GateParams = field(default_factory=GateParams)
     report: ReportParams = field(default_factory=ReportParams)
     promote: PromoteParams = field(default_factory=PromoteParams)
     tracking: TrackingParams = field(default_factory=TrackingParams)
     sweep: SweepParams = field(default_factory=SweepParams)
+    distill: DistillParams = field(default_factory=DistillParams)
+    prune: PruneParams = field(default_factory=PruneParams)
+    serve: ServeParams = field(default_factory=ServeParams)
+    log: LogParams = field(default_factory=LogParams)
+    monitor: MonitorParams = field(default_factory=MonitorParams)
 
     def __post_init__(self) -> None:
         if self.model.weights != "none":

@@ -44,6 +44,10 @@ class EvaluateParams:
     cases: Annotated[
         int, Field(ge=0, le=12, description="test images shown of each kind: hits, misses, false alarms")
     ] = 4
+    reference_images: Annotated[
+        Count,
+        Field(description="images of whole patients in reference.npz, which `cxr monitor` compares with, at most"),
+    ] = 5000
     localise: Annotated[bool, Field(description="score heat maps against boxes, where the data set has boxes")] = True
 
     def __post_init__(self) -> None:

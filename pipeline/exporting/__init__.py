@@ -1,0 +1,1 @@
+"""The parts of `export` and `exported`: manifests, conversions, runtimes, parity (docs/export.md)."""
