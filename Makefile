@@ -22,8 +22,8 @@ setup: .venv/.synced ## make .venv with the packages of uv.lock (EXTRAS=gpu for 
 
 train: setup ## all stages: data, training, evaluation, report (PRESET=…, ARCHIVE=…)
 	@if [ -n "$$PRESET$$ARCHIVE" ]; then cxr preset $${PRESET:+"$$PRESET"} $${ARCHIVE:+--archive "$$ARCHIVE"}; fi
-	@dvc repro
-	@echo "report: reports/report.html; runs: make ui"
+	@dvc repro report
+	@echo "report: reports/report.html; runs: make ui; to predict and serve: make export"
 
 ablation: setup ## what CLAHE, loss, augmentation and weights each change (PRESET=…, ARCHIVE=…; docs/ablation.md)
 	@if [ -n "$$PRESET$$ARCHIVE" ]; then cxr preset $${PRESET:+"$$PRESET"} $${ARCHIVE:+--archive "$$ARCHIVE"}; fi
