@@ -2,9 +2,9 @@
 
     python benchmarks/drift_labels.py --cache FOLDER [--repeats 100]
 
-100 films a day are answered (`drift.py` says how they are drawn); the truth of a film comes after a time that is drawn
-from an exponential distribution, or at once; of the films without a call for any finding only a fifth get one. From day 20
-on the outputs of some films are those of another film: the model knows nothing of them any more.
+100 films a day are answered (`drift.py` says how they are drawn); the truth of a film comes at once, or after a time
+drawn from an exponential distribution; of the films without a call for any finding only a fifth get one. From day 20 on
+the outputs of some films are those of another film: the model knows nothing of them any more.
 """
 
 import argparse

@@ -9,9 +9,9 @@ test) and its interval. The second measures a ResNet50 of random weights at a si
 
 Every contender is a process of its own that waits while another works. In each round each is asked for some images
 alone and for some batches, in changing order; p50 and p99 are over the images of all rounds, ratios are of the same
-round, given as median and range. Where other programs run, the processor's time of an image alone, over all threads, says
-more than the clock's. ONNX Runtime runs our `onnx`, so that is its row. PyTorch has the Keras weights in a
-ResNet50 of its own, its BatchNormalization folded and its graph frozen; for another backbone it is left out.
+round, given as median and range. Where other programs run, the processor's time of an image alone, over all threads,
+says more than the clock's. ONNX Runtime runs our `onnx`, so that is its row. PyTorch has the Keras weights in its own
+ResNet50, with BatchNormalization folded and the graph frozen; for another backbone it is left out.
 """
 
 import argparse

@@ -209,7 +209,7 @@ def _add_tools(parsers: Any) -> None:
     predict.add_argument("files", nargs="+", metavar="FILE", help="a file, a folder, a pattern in quotes or a .zip")
     predict.add_argument("--out", metavar="CSV", help="write a table of all answers there, instead of printing them")
     predict.add_argument("--json", action="store_true", help="print a JSON object a line for each film")
-    predict.add_argument("--overlay", metavar="DIR", help="write Grad-CAM pictures there; needs the Keras model")
+    predict.add_argument("--overlay", metavar="DIR", help="write pictures with heat maps there; needs the Keras model")
     predict.add_argument(
         "--explain", metavar="MODEL", help="the Keras model for --overlay (default: model.keras near the exported one)"
     )

@@ -143,9 +143,23 @@ def build_explainer(model: "keras.Model", layer: str | None = None, method: str 
         slopes = tape.gradient(logits, found)
         placewise = chosen == METHODS[1]
         weights = tf.nn.relu(slopes) if placewise else tf.reduce_mean(slopes, axis=(1, 2), keepdims=True)
-        return tf.nn.relu(tf.reduce_sum(weights * found, axis=-1))
+        return _between(tf.nn.relu(tf.reduce_sum(weights * found, axis=-1)))
 
     return Explainer(int(last.units), name, chosen, features, maps)
+
+
+def _between(maps: Any) -> Any:
+    """Interpolate maps, (n, h', w'), that are 0 at every second row and column; others stay as they are.
+
+    ResNet's strided convolutions of one pixel read every second place of the layer before them, so that the others
+    have no gradient. Between the places that have one the map is bilinear, and its maximum stays where it was.
+    """
+    import tensorflow as tf
+
+    lattice = tf.reduce_all(maps[:, 1::2] == 0) & tf.reduce_all(maps[:, :, 1::2] == 0)
+    line = tf.constant([0.5, 1.0, 0.5])
+    kernel = (line[:, None] * line)[:, :, None, None]
+    return tf.where(lattice, tf.nn.conv2d(maps[..., None], kernel, 1, "SAME")[..., 0], maps)
 
 
 def _split(model: Any, layer: str | None) -> tuple[str, Any, Any, Any]:

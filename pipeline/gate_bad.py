@@ -84,8 +84,8 @@ def blank(rng: np.random.Generator, film: Image, equalise: Equalise) -> Image:
 
 
 def noise(rng: np.random.Generator, film: Image, equalise: Equalise) -> Image:
-    """Draw Gaussian noise whose amplitude falls with the spatial frequency to the power of 0 (white) to 1.6."""
-    return equalise(coloured_noise(rng, len(film), float(rng.uniform(0, 1.6))))
+    """Draw Gaussian noise whose amplitude falls with the spatial frequency to the power of 0 (white) to 2.5."""
+    return equalise(coloured_noise(rng, len(film), float(rng.uniform(0, 2.5))))
 
 
 def grating(rng: np.random.Generator, film: Image, equalise: Equalise) -> Image:

@@ -35,7 +35,7 @@ class Options:
     out : Path or None
         A CSV file to write.
     overlay : Path or None
-        A folder for Grad-CAM pictures.
+        A folder for pictures with heat maps.
     explain : Path or None
         The Keras model for them.
     json : bool

@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -196,7 +195,9 @@ def bound(params: ServeParams) -> socket.socket:
 
 def quieten() -> None:
     """Let the log hold our own lines alone: those of libraries may quote what was sent."""
-    logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format="%(asctime)s %(message)s", force=True)
+    # Not sys.stderr: while TensorFlow is loaded for the first map, descriptor 2 leads elsewhere (`pipeline.quiet`).
+    stream = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
+    logging.basicConfig(stream=stream, level=logging.ERROR, format="%(asctime)s %(message)s", force=True)
     logging.getLogger("cxr.serve").setLevel(logging.ERROR if is_quiet() else logging.INFO)
     for name in ("python_multipart", "uvicorn", "uvicorn.error", "asyncio", "multipart"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

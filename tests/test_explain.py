@@ -105,6 +105,14 @@ def test_a_layer_within_the_backbone_is_weighed_place_by_place_with_the_gradient
     np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-5 * expected.max())
 
 
+def test_between_places_that_alone_have_a_gradient_the_map_is_interpolated(model):
+    # Behind conv3 ResNet50's strided convolutions of one pixel read every second row and column.
+    maps = build_explainer(model)(IMAGES)
+    assert (maps[:, 2:-1:2, 1:-1:2] > 0).any()
+    np.testing.assert_allclose(maps[:, ::2, 1:-1:2], (maps[:, ::2, :-2:2] + maps[:, ::2, 2::2]) / 2, rtol=1e-4)
+    np.testing.assert_allclose(maps[:, 1:-1:2], (maps[:, :-2:2] + maps[:, 2::2]) / 2, rtol=1e-4)
+
+
 def test_the_explained_layer_has_at_least_seven_places_a_side(model):
     # ResNet50 halves the side five times: 64 pixels end in 2 x 2, and in 8 x 8 three blocks of layers earlier.
     explain = build_explainer(model)

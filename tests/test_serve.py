@@ -133,6 +133,8 @@ def test_names_of_files_and_addresses_reach_no_log(capfd: pytest.CaptureFixture[
             httpx.request("DOEJANE", found.url)
             answer = found.post(b"DOE^JANE")
     finally:
+        for handler in logging.getLogger().handlers:
+            handler.stream.close()  # type: ignore[attr-defined]
         logging.getLogger().handlers[:] = root
         for name, level in kept.items():
             logging.getLogger(name).setLevel(level)

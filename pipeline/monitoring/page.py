@@ -167,7 +167,7 @@ def _accuracy(document: dict[str, Any]) -> dict[str, Any]:
             "loud": row["state"] == "alarm",
             "counts": f"{row['positive']:,} / {row['negative']:,}",
         }
-        for row in accuracy["signals"]
+        for row in sorted(accuracy["signals"], key=lambda one: not one["name"].startswith("accuracy/mean"))
         if row["after"] is not None
     ]
     undefined = len(accuracy["signals"]) - len(rows)

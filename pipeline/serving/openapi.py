@@ -141,7 +141,7 @@ DISPLAY: dict[str, Any] = _takes(
     "The film's pixels as PNG, for display",
     {"description": "at most 2048 pixels a side", "content": {"image/png": {}}},
 )
-EXPLAIN: dict[str, Any] = _takes("Where the model looks: a small Grad-CAM map for each finding", _EXPLAINED)
+EXPLAIN: dict[str, Any] = _takes("Where the model looks: a small heat map for each finding", _EXPLAINED)
 MODEL: dict[str, Any] = {
     "summary": "Which model answers, and what this server takes",
     "responses": {200: _json("The model", {"version": "3c5e91aa07d2-int8", "findings": ["Effusion", "Hernia"]})},

@@ -56,7 +56,7 @@ def film_png(data: bytes, max_pixels: int) -> tuple[bytes, tuple[int, int]]:
 
 @dataclass
 class MapMaker:
-    """Grad-CAM of the Keras model behind an exported one, loaded when the first map is asked for.
+    """Heat maps of the Keras model behind an exported one, loaded when the first map is asked for.
 
     Attributes
     ----------

@@ -275,7 +275,7 @@ function tellMap() {
   const flat = maps.maps[selected] === null;
   note.textContent = flat
     ? `${plain(selected)}: no place raises this output, so there is no map.`
-    : `${plain(selected)}: where the film raises the model's output (Grad-CAM). It is no outline of the finding.`;
+    : `${plain(selected)}: where the film raises the model's output. It is no outline of the finding.`;
   note.hidden = false;
 }
 
