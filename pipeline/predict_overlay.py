@@ -1,4 +1,4 @@
-"""Pictures with heat maps, of `cxr predict --overlay DIR`: each film, and beside it the film with the map of a finding."""
+"""Pictures for `cxr predict --overlay DIR`: each film, and beside it the film with the heat map of a finding."""
 
 import re
 from collections.abc import Sequence
