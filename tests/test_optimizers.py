@@ -49,9 +49,9 @@ def step(optimizer, variables, seeds):
     return [variable.numpy() for variable in variables]
 
 
-def assert_same(ours, theirs, rtol=1e-6):
+def assert_same(ours, theirs, rtol=1e-6, atol=1e-7):
     for one, other in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(one, other, rtol=rtol, atol=1e-7)
+        np.testing.assert_allclose(one, other, rtol=rtol, atol=atol)
 
 
 def test_scaled_rate():
@@ -72,8 +72,8 @@ def test_each_is_kerass_own():
     for name, theirs in own.items():
         theirs.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         results = [step(one, tiny().trainable_variables, range(4)) for one in (build(PARAMS[name], 0.01), theirs)]
-        # Adam's one operation rounds in another order than Keras' dozen.
-        assert_same(*results, rtol=0 if name == "sgd" else 5e-7)
+        # Adam's one operation rounds in another order than Keras' dozen: by a ten-thousandth of a step at most.
+        assert_same(*results, rtol=0, atol=1e-7 if name == "sgd" else 1e-6)
 
 
 def test_sgd_takes_nesterovs_step():
