@@ -104,7 +104,10 @@ def log_rows(
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """A change: the pool its films come from, how many of them, whom it brings, and how much slower answers are."""
+    """A change: the pool its films come from, how many of them, whom it brings, and how much slower answers are.
+
+    `heavier`: a patient is so many times as likely for each of these findings that his films show in the mean.
+    """
 
     name: str
     pool: str
@@ -125,10 +128,10 @@ CHANGES = (
     Change("resolution 96 pixels, enlarged", "resolution-strong"),
     Change("views: 65 % AP for 45 %", "view-weak"),
     Change("views: 90 % AP for 45 %", "view-strong"),
-    Change("prevalence: ill patients 2 times as likely", "base", heavier=(tuple(NIH14), 2.0)),
-    Change("prevalence: ill patients 5 times as likely", "base", heavier=(tuple(NIH14), 5.0)),
-    Change("findings: winter's 3 times as likely", "base", heavier=(WINTER, 3.0)),
-    Change("findings: winter's 8 times as likely", "base", heavier=(WINTER, 8.0)),
+    Change("prevalence: 0.7 findings a film for 1.2", "base", heavier=(tuple(NIH14), 0.5)),
+    Change("prevalence: 0.3 findings a film for 1.2", "base", heavier=(tuple(NIH14), 0.2)),
+    Change("winter: four findings 2.3 times as often", "base", heavier=(WINTER, 3.0)),
+    Change("winter: four findings 3.7 times as often", "base", heavier=(WINTER, 6.0)),
     Change("latency 1.25 times", "base", slower=1.25),
     Change("latency 2 times", "base", slower=2.0),
     Change("CLAHE off for 20 % of the films", "clahe-off", 0.2),
@@ -165,10 +168,8 @@ def changed_rows(pools: dict[str, Pool], change: Change, start: int, n: int, rng
     base, other = pools["base"], pools[change.pool]
     names, factor = change.heavier
     wanted = [NIH14.index(name) for name in names]
-    weights = (
-        np.array([factor if base.labels[rows][:, wanted].any() else 1.0 for rows in other.rows]) if names else None
-    )
-    rows = log_rows(other, films(other, rng, n, weights), base.latency, start, change.slower, rng)
+    weights = np.array([factor ** base.labels[rows][:, wanted].sum(axis=1).mean() for rows in other.rows])
+    rows = log_rows(other, films(other, rng, n, weights if names else None), base.latency, start, change.slower, rng)
     if change.share == 1:
         return rows
     usual = log_rows(base, films(base, rng, n), base.latency, start, 1.0, rng)

@@ -12,6 +12,8 @@ from pipeline.monitoring.scores import BINS, Fourier, Ranks, covariance, legendr
 Floats = NDArray[np.float64]
 _RCOND = 1e-3  # smaller eigenvalues of a covariance are those of ties
 _WINDOWS = 2000  # drawn from the reference, to see how heavy the tails are
+_STRETCHES = (1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
+_LEVELS = (0.01, 0.001, 0.0003)
 _SAFE = 0.8  # of its level may each be reached, because the reference is a sample, too
 _FREE = np.array([8.0, 4.0, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12])  # degrees of freedom an image
 
@@ -125,7 +127,7 @@ class Embedding:
     fourier : Fourier
         Its features.
     eigenvalues : ndarray of shape (64,)
-        Of the covariance of one image.
+        Of the covariance of one image, times `stretch_of`.
     sums : ndarray of shape (64,)
         Of everything so far.
     count : float
@@ -138,13 +140,15 @@ class Embedding:
     count: float
 
     @classmethod
-    def of(cls, sketch: NDArray[Any], patients: NDArray[np.int64], seed: int) -> "Embedding":
-        """Start from a reference."""
+    def of(cls, sketch: NDArray[Any], patients: NDArray[np.int64], window: int, seed: int) -> "Embedding":
+        """Start from a reference; windows of that size."""
         fourier = Fourier.of(sketch, seed)
         features: Floats = fourier(sketch)
+        eigenvalues = np.asarray(np.linalg.eigvalsh(covariance(features, patients)), np.float64)
+        stretch = stretch_of(features, patients, eigenvalues, window, seed)
         return cls(
             fourier,
-            np.asarray(np.linalg.eigvalsh(covariance(features, patients)), np.float64),
+            stretch * eigenvalues,
             features.sum(axis=0),
             float(len(sketch)),
         )
@@ -195,8 +199,30 @@ def freedom(
     """
     from scipy.stats import f
 
-    rng = np.random.default_rng(seed)
     clean = np.nan_to_num(features - np.nanmean(features, axis=0))
+    means = clean[drawn_windows(patients, window, seed)].mean(axis=1)
+    squares = window * np.einsum("wsi,sij,wsj->ws", means, inverse, means) / rank
+    squares = squares * (~np.isnan(features[..., 0])).mean(axis=0)  # where few values are known a mean is of fewer
+    for free in _FREE * window:
+        p = f.sf(squares, rank, free)
+        if all((p <= level).mean() <= _SAFE * level for level in _LEVELS):
+            return float(free / window)
+    return float(_FREE[-1])
+
+
+def stretch_of(features: Floats, patients: NDArray[np.int64], eigenvalues: Floats, window: int, seed: int) -> float:
+    """Return what squared distances are divided by so that their small p values are right; see `freedom`."""
+    means = (features - features.mean(axis=0))[drawn_windows(patients, window, seed)].mean(axis=1)
+    for stretch in _STRETCHES:
+        p = mmd_p(means / np.sqrt(stretch), np.full(len(means), 1 / window), eigenvalues)
+        if all((p <= level).mean() <= _SAFE * level for level in _LEVELS):
+            return stretch
+    return _STRETCHES[-1]
+
+
+def drawn_windows(patients: NDArray[np.int64], window: int, seed: int) -> NDArray[np.intp]:
+    """Draw windows from a reference, whole patients one after another; rows of it, shape (n_windows, window)."""
+    rng = np.random.default_rng(seed)
     _, codes = np.unique(patients, return_inverse=True)
     order = np.argsort(codes, kind="stable")
     begin = np.searchsorted(codes[order], np.arange(codes.max() + 2))
@@ -205,15 +231,7 @@ def freedom(
     count = lengths[drawn]
     within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)  # 0, 1, … of each patient drawn
     rows = order[np.repeat(begin[drawn], count) + within]
-    rows = rows[: len(rows) // window * window]
-    means = clean[rows].reshape(len(rows) // window, window, *clean.shape[1:]).mean(axis=1)
-    squares = window * np.einsum("wsi,sij,wsj->ws", means, inverse, means) / rank
-    squares = squares * (~np.isnan(features[..., 0])).mean(axis=0)  # where few values are known a mean is of fewer
-    for free in _FREE * window:
-        p = f.sf(squares, rank, free)
-        if all((p <= level).mean() <= _SAFE * level for level in (0.01, 0.001, 0.0003)):
-            return float(free / window)
-    return float(_FREE[-1])
+    return np.asarray(rows[: len(rows) // window * window].reshape(-1, window), np.intp)
 
 
 def _inverse(features: Floats, patients: NDArray[np.int64]) -> tuple[Floats, int, int]:

@@ -74,7 +74,7 @@ class Watch:
         effects = Shares.of(values.shares, reference.patients, 1.0).effect
         self.effect = float(np.median(effects[effects > 1])) if (effects > 1).any() else 1.0
         self._shares = Shares.of(values.shares, reference.patients, self.effect)
-        self._embedding = Embedding.of(reference.sketch, reference.patients, params.seed)
+        self._embedding = Embedding.of(reference.sketch, reference.patients, params.window, params.seed)
         self._latency: Smooth | None = None
         self._rejected: Shares | None = None
         self._first: list[Values] = []

@@ -44,7 +44,7 @@ class ServeParams:
         Field(description="operating point at which a finding is called (operating_points.json)"),
     ] = "youden"
     log: Annotated[
-        str, Field(max_length=1000, description="prediction log's address (docs/monitor.md); empty: none")
+        str, Field(max_length=1000, description="prediction log's address (docs/monitoring.md); empty: none")
     ] = ""
 
     def __post_init__(self) -> None:
