@@ -40,9 +40,9 @@ def write_params(path: Path, backbone: str, weights: str) -> None:
         "augment": {"mixup": 0.3},
         "model": {"weights": weights, "backbone": backbone, "dropout": 0.2},
         "optimizer": {"name": "adamw", "weight_decay": 1e-3, "learning_rate": 1e-3, "ema": 0.9},
-        "schedule": {"name": "plateau", "patience": 1, "factor": 0.5},
+        "schedule": {"name": "plateau", "patience": 2, "factor": 0.5},
         "finetune": {"head_epochs": 3},
-        "train": {"epochs": 6, "batch_size": 16, "auc_images": 32},
+        "train": {"epochs": 20, "stop_patience": 20, "batch_size": 16, "auc_images": 32},
         "tracking": {"system_metrics": False, "register": ""},
     }
     write_yaml(path, as_dict(parse_params(values, "the benchmark")))

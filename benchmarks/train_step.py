@@ -5,14 +5,16 @@
         [--rounds 5] [--steps 2] [--frozen] [--epochs 5] [--threads 0] [--only NAME ...]
 
 All contenders train ResNet50 with random weights on one batch that lies in memory, in turns: each is a process of its
-own that waits while another works, and each round takes a few steps of each, in changing order. "fed" is our step with
-the input pipeline in front of it: shards of noise, augmentation, labels. `--frozen` trains the head alone, and adds its
-training on features that are computed once (`cached`: features and `--epochs` epochs together, images of all epochs a
-second). Ratios are of the same round. Where other programs run, the processor's time says more than the clock's, and
-least is wrong with `--threads 1`. The limit is that of a large matrix product in the same precision.
+own that waits while another works, and each round takes a few steps of each, in changing order. Ours runs as `cxr train`
+does, deterministic and under MirroredStrategy; "fed" is our step with the input pipeline in front of it: shards of noise,
+augmentation, labels. `--frozen` trains the head alone, and adds its training on features that are computed once
+(`cached`: features and `--epochs` epochs together, images of all epochs a second). Ratios are of the same round. Where
+other programs run, the processor's time says more than the clock's, and least is wrong with `--threads 1`. The limit is
+that of a large matrix product in the same precision.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -21,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,22 +176,25 @@ def training(args: argparse.Namespace, kind: str, folder: str) -> dict[str, Call
     from pipeline.input_pipeline import training_batches
     from pipeline.params import LossParams, ModelParams, OptimizerParams, Params, TrainParams
     from pipeline.shards import open_processed
+    from pipeline.training.cluster import place_of
     from pipeline.training.losses import build_loss
     from pipeline.training.network import build_model, freeze_backbone
     from pipeline.training.optimizers import build_optimizer
+    from pipeline.training.trainer import set_up
 
     if args.threads:
         tf.config.threading.set_intra_op_parallelism_threads(args.threads)
         tf.config.threading.set_inter_op_parallelism_threads(args.threads)
-    keras.config.set_dtype_policy(args.precision)
-    keras.utils.set_random_seed(7)
-    model = build_model(ModelParams(weights="none"), args.size, np.full(FINDINGS, 0.1), fused=kind == "ours")
-    if args.frozen:
-        freeze_backbone(model)
-    optimizer = build_optimizer(OptimizerParams(), 1e-4) if kind == "ours" else keras.optimizers.Adam(1e-4)
-    model.compile(optimizer, build_loss(LossParams()), jit_compile=args.xla)
+    ours = kind == "ours"
     data = open_processed(Path(folder))
-    params = Params(train=TrainParams(batch_size=args.batch, epochs=1_000_000))
+    params = Params(train=TrainParams(batch_size=args.batch, epochs=1_000_000, precision=args.precision))
+    set_up(params if ours else replace(params, train=replace(params.train, deterministic=False)))
+    with place_of(params.train, {}).strategy.scope() if ours else contextlib.nullcontext():
+        model = build_model(ModelParams(weights="none"), args.size, np.full(FINDINGS, 0.1), fused=ours)
+        if args.frozen:
+            freeze_backbone(model)
+        optimizer = build_optimizer(OptimizerParams(), 1e-4) if ours else keras.optimizers.Adam(1e-4)
+        model.compile(optimizer, build_loss(LossParams()), jit_compile=args.xla)
     augment = build_augment(params.augment, 7)
     one = next(iter(training_batches(data, params, augment, 1)))
     streams: dict[str, Any] = {"memory": tf.data.Dataset.from_tensors(one).repeat()}
