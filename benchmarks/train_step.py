@@ -5,12 +5,12 @@
         [--rounds 5] [--steps 2] [--frozen] [--epochs 5] [--threads 0] [--only NAME ...]
 
 All contenders train ResNet50 with random weights on one batch that lies in memory, in turns: each is a process of its
-own that waits while another works, and each round takes a few steps of each, in changing order. Ours runs as `cxr train`
-does, deterministic and under MirroredStrategy; "fed" is our step with the input pipeline in front of it: shards of noise,
-augmentation, labels. `--frozen` trains the head alone, and adds its training on features that are computed once
-(`cached`: features and `--epochs` epochs together, images of all epochs a second). Ratios are of the same round. Where
-other programs run, the processor's time says more than the clock's, and least is wrong with `--threads 1`. The limit is
-that of a large matrix product in the same precision.
+own that waits while another works, and each round takes a few steps of each, in changing order. Ours runs as `cxr
+train` does, deterministic and under MirroredStrategy; "fed" is our step with the input pipeline in front of it:
+shards of noise, augmentation, labels. `--frozen` trains the head alone, and adds its training on features that are
+computed once (`cached`: features and `--epochs` epochs together, images of all epochs a second). Ratios are of the
+same round. Where other programs run, the processor's time says more than the clock's, and least is wrong with
+`--threads 1`. The limit is that of a large matrix product in the same precision.
 """
 
 import argparse
