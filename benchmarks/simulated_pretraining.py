@@ -6,7 +6,7 @@
 MODEL is what `make train` leaves in models/ (`training.json` lies beside it), ARCHIVE the set as Kaggle serves it.
 
 `score`: the model as it is, on all images that `cxr ingest` keeps. The measure named beforehand is the AUROC of its
-output Pneumonia; Consolidation, Infiltration and the largest of the three stand beside it.
+output Pneumonia; all its other outputs stand beside it, and how sharp and how bright the images are.
 
 `train`: a tenth of the training and of the validation patients of the preset `pneumonia`, all test patients, images of
 the model's size. Each seed trains from random weights, from the model's backbone with the same recipe in every other
@@ -37,7 +37,6 @@ from pipeline.statistics.ranks import rank_statistic
 
 CXR = str(Path(sys.executable).with_name("cxr"))
 PRIMARY = "Pneumonia"
-OUTPUTS = (PRIMARY, "Consolidation", "Infiltration")
 SPLITS = ("train", "val", "test")
 SCORED = EvaluateParams()
 SAME_RECIPE = {"head_epochs": 0, "backbone_rate": 1.0, "batch_norm": "trained"}
@@ -113,24 +112,36 @@ def score(model: Path, folder: Path) -> None:
     load_tensorflow()
     from pipeline.evaluate import probabilities_of
     from pipeline.model import load_model
+    from pipeline.scoring_input import images_in_order
     from pipeline.shards import open_processed
 
     data, network = open_processed(folder / "data/processed"), load_model(model)
     findings = read_json(model.with_name("training.json"))["findings"]
-    if lacking := [name for name in OUTPUTS if name not in findings]:
-        raise UserError(f"{model} has no output {lacking[0]}; a model trained on the simulated films is needed")
+    if PRIMARY not in findings:
+        raise UserError(f"{model} has no output {PRIMARY}; a model trained on the simulated films is needed")
     rows = pd.concat([data.rows(split) for split in SPLITS])
     outputs = np.concatenate([probabilities_of(network, data, split, flip=False) for split in SPLITS]).astype(
         np.float64
     )
     labels = rows[PRIMARY].to_numpy(np.float64)
     resamples = resample(rows["patient_id"].to_numpy(str), labels[:, None], SCORED)
-    wanted = {name: outputs[:, findings.index(name)] for name in OUTPUTS}
-    wanted["largest of the three"] = np.max(list(wanted.values()), axis=0)
+    pixels = np.concatenate(
+        [batch for split in SPLITS for batch in images_in_order(data, split, 64).as_numpy_iterator()]
+    )
+    wanted = {name: outputs[:, findings.index(name)] for name in (PRIMARY, *sorted({*findings} - {PRIMARY}))}
+    wanted |= {"(sharpness alone)": sharpness(pixels), "(mean gray alone)": pixels.mean(axis=(1, 2, 3))}
     print(f"\n{len(rows):,} images of {resamples.n_patients:,} patients, {int(labels.sum()):,} with pneumonia\n")
     print("| output | AUROC (95% interval) |\n| --- | --- |")
     for name, values in wanted.items():
         print(f"| {name} | {interval(auroc(labels, values, resamples))} |")
+
+
+def sharpness(pixels: NDArray[np.uint8]) -> Floats:
+    """Return the standard deviation of what a Gaussian blur of one pixel takes away, of each image."""
+    import cv2
+
+    gray = pixels[..., 0].astype(np.float32)
+    return np.array([np.std(each - cv2.GaussianBlur(each, (0, 0), 1.0)) for each in gray])
 
 
 def train(model: Path, folder: Path, params: Params, seeds: list[int]) -> None:
