@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-_SMALL = 100  # places of an image, up to which `small_convolution` was the faster one
+_SMALL = 256  # places of an image, up to which `small_convolution` was the faster one (docs/speed.md)
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
