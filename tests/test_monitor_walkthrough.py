@@ -19,7 +19,7 @@ from pipeline.shards import open_processed
 
 ROOT = Path(__file__).parents[1]
 SMALL: dict[str, Any] = {
-    "simulate": {"patients": 60, "size": 64},
+    "simulate": {"patients": 90, "size": 64},
     "preprocess": {"size": 32},
     "evaluate": {"resamples": 100, "localise": False, "cases": 0, "subgroup_images": 500},
     "export": {"formats": ["int8"], "representative_images": 30, "int8_tolerance": 1.0, "auc_loss": 1.0},
