@@ -46,7 +46,7 @@ def test_a_page_says_where_it_is_from_and_how_to_cite_it(name: str, repository: 
 def test_presets_of_kaggle_name_what_their_page_names(repository: Path) -> None:
     for name in preset_names(repository / "configs"):
         params = load_preset(name, repository / "configs")
-        page = "nih" if name == "nih-sample" else "simulated" if name.startswith("simulated") else name
+        page = next((page for page in ("nih", "simulated", "pneumonia") if name.startswith(page)), name)
         text = (repository / "docs" / "datasets" / f"{page}.md").read_text(encoding="utf-8")
         assert params.download.kaggle in text
 
