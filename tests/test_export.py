@@ -231,3 +231,28 @@ def test_images_of_another_size_are_refused(coded_images, tmp_path):
     model.with_name("training.json").write_text(json.dumps(training))
     with pytest.raises(UserError, match="was trained with preprocess"):
         export(model, coded_images, tmp_path / "exported", tmp_path / "reports", params_of())
+
+
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "EfficientNetV2B0"])
+def test_a_network_trained_in_mixed_precision_is_exported_in_float32(name):
+    """MobileNetV3 has operations that are no layers."""
+    import keras
+
+    from pipeline.exporting.network import computes_in_float32, in_float32
+    from pipeline.params import ModelParams
+    from pipeline.training.network import build_model
+
+    def built(policy: str) -> keras.Model:
+        keras.config.set_dtype_policy(policy)
+        try:
+            return build_model(ModelParams(backbone=name, weights="none"), 32, np.full(3, 0.2))
+        finally:
+            keras.config.set_dtype_policy("float32")
+
+    mixed, full = built("mixed_bfloat16"), built("float32")
+    full.set_weights(mixed.get_weights())
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1), dtype=np.uint8)
+    assert not computes_in_float32(mixed)
+    exported = in_float32(mixed)
+    assert computes_in_float32(exported)
+    np.testing.assert_allclose(exported(pixels), full(pixels), atol=1e-6)

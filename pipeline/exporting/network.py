@@ -44,12 +44,16 @@ def in_float32(model: "keras.Model") -> "keras.Model":
         return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
 
     def cloned(one: Any) -> Any:
-        bare = keras.Model(one.input, one.output, name=one.name)
-        return keras.models.clone_model(bare, input_tensors=renewed(one.input), clone_function=in_full)
+        # Of its own graph: `input` and `output` of a Sequential are tensors of the graph in which it stands.
+        outputs = one.outputs[0] if len(one.outputs) == 1 else one.outputs
+        bare = keras.Model(one.inputs[0], outputs, name=one.name)
+        return keras.models.clone_model(bare, input_tensors=renewed(one.inputs[0]), clone_function=in_full)
 
     def in_full(layer: Any) -> Any:
         if isinstance(layer, keras.Model):
             return cloned(layer)
+        if not isinstance(layer, keras.layers.Layer):  # an operation; MobileNetV3 has some
+            return type(layer).from_config(layer.get_config())
         policy = layer.dtype_policy
         config = layer.get_config()
         if policy.compute_dtype != policy.variable_dtype:
