@@ -274,7 +274,7 @@ def _read_image(data: bytes, folder: Path) -> None:
 
 def _read_table(adapter: str, data: bytes, folder: Path) -> None:
     from pipeline.ingest import ingest
-    from pipeline.params import DatasetParams, IngestParams, Params
+    from pipeline.params_file import parse_params
 
     raw = folder / "raw"
     table = raw / _TABLE_NAMES[adapter]
@@ -283,9 +283,8 @@ def _read_table(adapter: str, data: bytes, folder: Path) -> None:
     for path, content in _tree(adapter).items():
         (raw / path).parent.mkdir(parents=True, exist_ok=True)
         (raw / path).write_bytes(content)
-    options = {"table": "labels.csv"} if adapter == "folder" else {}
-    dataset = DatasetParams(adapter=adapter, **options)  # type: ignore[arg-type] # pydantic checks it
-    params = Params(dataset=dataset, ingest=IngestParams(min_side=8))
+    dataset = {"adapter": adapter, "table": "labels.csv" if adapter == "folder" else ""}
+    params = parse_params({"dataset": dataset, "ingest": {"min_side": 8}}, "the benchmark")
     ingest(raw, folder / "manifest.csv", folder / "quarantine.csv", params, 1)
 
 

@@ -22,18 +22,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from serve_process import Server, answer, form, request, started
 
-from pipeline.own_process import call_in_own_process
+from pipeline.own_process import Send, call_in_own_process
 from pipeline.params import ServeParams
 
 _FILMS = 200
 MIB = 1 << 20
 
 
-def bare(send: object, model: Path, films: list[bytes], count: int, threads: int) -> float:  # noqa: ARG001
-    """Return films a second of the predictor alone, in this process."""
+def bare(_send: Send, model: Path, films: list[bytes], count: int, threads: int) -> float:
+    """Return films a second of the predictor alone, in this process; `call_in_own_process` calls it."""
     from pipeline.parallel import use_one_thread
     from pipeline.predict_stream import open_predictors
-    from pipeline.predicting import Source
+    from pipeline.predicting import Predictor, Source
 
     use_one_thread()
     predictors = open_predictors(model, threads, "youden")
@@ -42,13 +42,13 @@ def bare(send: object, model: Path, films: list[bytes], count: int, threads: int
     left = iter(range(count))
     lock = threading.Lock()
 
-    def work(predictor: object) -> None:
+    def work(predictor: Predictor) -> None:
         while True:
             with lock:
                 number = next(left, None)
             if number is None:
                 return
-            (found,) = predictor([Source("", films[number % len(films)])], flagged=True)  # type: ignore[operator]
+            (found,) = predictor([Source("", films[number % len(films)])], flagged=True)
             assert found.raw is not None, found.error
 
     start = time.perf_counter()

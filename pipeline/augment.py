@@ -31,20 +31,20 @@ def build_augment(params: AugmentParams, seed: int) -> Augment:
         applying it are done under a lock.
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network at import
-    import albumentations as A  # noqa: N812 - albumentations' own convention
+    from albumentations import Affine, Compose, HorizontalFlip, RandomBrightnessContrast
 
-    spatial = A.Affine(
+    spatial = Affine(
         rotate=(-params.rotate, params.rotate),
         translate_percent=(-params.shift, params.shift),
         scale=(1 - params.scale, 1 + params.scale),
         p=1.0,
     )
-    contrast = A.RandomBrightnessContrast(
+    contrast = RandomBrightnessContrast(
         brightness_limit=(-params.brightness, params.brightness),
         contrast_limit=(-params.contrast, params.contrast),
         p=1.0,
     )
-    pipeline = A.Compose([spatial, contrast, A.HorizontalFlip(p=params.horizontal_flip)], seed=seed)
+    pipeline = Compose([spatial, contrast, HorizontalFlip(p=params.horizontal_flip)], seed=seed)
 
     lock = threading.Lock()
 
