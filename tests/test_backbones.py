@@ -220,6 +220,15 @@ def test_loaded_model_predicts_the_same(case, tmp_path):
     np.testing.assert_array_equal(run(load_model(tmp_path / "model.keras"), False), run(case.model, False))
 
 
+def test_the_network_for_the_file_predicts_the_same(case):
+    """Every training makes one: ConvNeXt has models within its own, MobileNetV3 operations that are no layers."""
+    from pipeline.training.fused_norm import plain
+
+    stock = plain(case.model)
+    assert [w.shape for w in stock.weights] == [w.shape for w in case.model.weights]
+    np.testing.assert_allclose(stock.predict(GRAY, verbose=0), case.model.predict(GRAY, verbose=0), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "policy"),
     list(zip(FAMILIES, ("mixed_bfloat16", "mixed_float16") * 3, strict=True)),

@@ -233,9 +233,9 @@ def test_images_of_another_size_are_refused(coded_images, tmp_path):
         export(model, coded_images, tmp_path / "exported", tmp_path / "reports", params_of())
 
 
-@pytest.mark.parametrize("name", ["MobileNetV3Small", "EfficientNetV2B0"])
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "EfficientNetV2B0", "ConvNeXtTiny"])
 def test_a_network_trained_in_mixed_precision_is_exported_in_float32(name):
-    """MobileNetV3 has operations that are no layers."""
+    """MobileNetV3 has operations that are no layers, ConvNeXt has models whose input is bfloat16."""
     import keras
 
     from pipeline.exporting.network import computes_in_float32, in_float32

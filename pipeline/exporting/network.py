@@ -39,19 +39,11 @@ def in_float32(model: "keras.Model") -> "keras.Model":
     """
     import keras
 
-    def renewed(tensor: Any) -> Any:
-        name = tensor._keras_history.operation.name
-        return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
-
-    def cloned(one: Any) -> Any:
-        # Of its own graph: `input` and `output` of a Sequential are tensors of the graph in which it stands.
-        outputs = one.outputs[0] if len(one.outputs) == 1 else one.outputs
-        bare = keras.Model(one.inputs[0], outputs, name=one.name)
-        return keras.models.clone_model(bare, input_tensors=renewed(one.inputs[0]), clone_function=in_full)
+    from pipeline.cloning import cloned
 
     def in_full(layer: Any) -> Any:
         if isinstance(layer, keras.Model):
-            return cloned(layer)
+            return cloned(layer, in_full, in_float32=True)
         if not isinstance(layer, keras.layers.Layer):  # an operation; MobileNetV3 has some
             return type(layer).from_config(layer.get_config())
         policy = layer.dtype_policy
@@ -60,7 +52,7 @@ def in_float32(model: "keras.Model") -> "keras.Model":
             config["dtype"] = policy.variable_dtype
         return type(layer).from_config(config)
 
-    full = cloned(model)
+    full = cloned(model, in_full, in_float32=True)
     full.set_weights(model.get_weights())
     _hold_constants(full)
     return full

@@ -19,11 +19,11 @@ saving and loading do not know of all this.
 
 import weakref
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import keras
 
+from pipeline.cloning import cloned
 from pipeline.training.fused_layers import FusedBatchNormalization, FusedConv2D
 
 _STOCK: dict[Any, Any] = {
@@ -64,7 +64,7 @@ def fuse(backbone: keras.Model, *, synchronized: bool) -> keras.Model:
             config["synchronized"] = synchronized
         return _FUSED[type(layer)].from_config(config)
 
-    fused = _cloned(backbone, replaced)
+    fused = cloned(backbone, replaced)
     for convolution, norm in ((fused.get_layer(one), fused.get_layer(other)) for one, other in pairs.items()):
         convolution._norm, norm._convolution = weakref.ref(norm), weakref.ref(convolution)
     fused.set_weights(backbone.get_weights())
@@ -80,26 +80,14 @@ def plain(model: keras.Model) -> keras.Model:
         Functional; its layers may be models that `fuse` returned. `model.get_weights()` fits the result at any later
         time, so that one result serves all checkpoints of a training.
     """
-    stock = _cloned(model, _stock)
+    stock = cloned(model, _stock)
     stock.set_weights(model.get_weights())
     return stock
 
 
-def _cloned(model: keras.Model, function: Callable[[Any], Any]) -> keras.Model:
-    # Left to itself, Keras names the new inputs as it likes.
-    def renewed(tensor: Any) -> Any:
-        name = tensor._keras_history.operation.name
-        return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
-
-    inputs = keras.tree.map_structure(renewed, model.input)
-    # Keras compiles a clone as its origin was, with an optimizer for it: three times the weights, in the file too.
-    bare = keras.Model(model.input, model.output, name=model.name)
-    return keras.models.clone_model(bare, input_tensors=inputs, clone_function=function)
-
-
 def _stock(layer: Any) -> Any:
     if isinstance(layer, keras.Model):
-        return _cloned(layer, _stock)
+        return cloned(layer, _stock)
     config = layer.get_config()
     if isinstance(layer, keras.layers.BatchNormalization):
         config["synchronized"] = False  # a matter of the devices that trained it
