@@ -45,11 +45,14 @@ def prune(model_path: Path, processed: Path, out: Path, params: Params) -> None:
     load_tensorflow()
     from pipeline.model import load_model
     from pipeline.shrinking.fitting import clear, close, fit_best, opened_run
+    from pipeline.training.fused_norm import fuse_within
     from pipeline.training.resume import key_of, working_folder
     from pipeline.training.trainer import set_up
 
     set_up(params)
     network = load_model(model_path)
+    if params.train.fused:
+        network = fuse_within(network)
     key = sha256_text(key_of(data, params) + sha256_file(model_path) + repr(params.prune))
     staging = out / ".partial"
     clear(out)

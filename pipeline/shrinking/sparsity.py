@@ -54,9 +54,14 @@ def _layers(model: Any) -> Iterator[Any]:
 def mask_of(kernel: NDArray[np.float32], sparsity: float) -> NDArray[np.float32]:
     """Return 1 for the weights that stay, 0 for the `sparsity` share of least magnitude; ties go by position."""
     zeros = round(sparsity * kernel.size)
-    mask = np.ones(kernel.size, np.float32)
-    mask[np.argsort(np.abs(kernel), axis=None, kind="stable")[:zeros]] = 0
-    return mask.reshape(kernel.shape)
+    if zeros == 0:
+        return np.ones(kernel.shape, np.float32)
+    sizes = np.abs(kernel).ravel()
+    last = np.partition(sizes, zeros - 1)[zeros - 1]  # a tenth of the time of sorting them
+    mask = (sizes > last).astype(np.float32)
+    equal = np.flatnonzero(sizes == last)
+    mask[equal[zeros - int((sizes < last).sum()) :]] = 1
+    return np.asarray(mask.reshape(kernel.shape), np.float32)
 
 
 def zeros_in(kernels: Sequence[Any]) -> tuple[int, int]:

@@ -71,6 +71,19 @@ def fuse(backbone: keras.Model, *, synchronized: bool) -> keras.Model:
     return fused
 
 
+def fuse_within(model: keras.Model) -> keras.Model:
+    """Return a whole network, as it is loaded from a file, with its backbone fused for one device; see `fuse`."""
+
+    def replaced(layer: Any) -> Any:
+        if isinstance(layer, keras.Model):
+            return fuse(layer, synchronized=False)
+        return type(layer).from_config(layer.get_config())
+
+    fused = cloned(model, replaced)
+    fused.set_weights(model.get_weights())
+    return fused
+
+
 def plain(model: keras.Model) -> keras.Model:
     """Return the same network in stock Keras layers, with copies of the weights; it is not compiled.
 
