@@ -92,6 +92,7 @@ def answer_log(params: Params, service: "Service") -> "Iterator[AnswerLog | None
     from pipeline.prediction_log import PredictionLog
 
     with PredictionLog(address, service.manifest, params.log) as log:
+        service.metrics.watch_log(log.state)
         note(f"answers are noted in {log.address}")
         yield log
 

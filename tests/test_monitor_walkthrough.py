@@ -1,8 +1,10 @@
 """The walk-through of docs/monitoring.md: every command of it, in order, on a small project."""
 
+import csv
 import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +85,16 @@ def commands() -> list[tuple[str, int | None]]:
     return found
 
 
+def requests_of(table: Path) -> set[str]:
+    with table.open(encoding="utf-8") as handle:
+        return {row["request_id"] for row in csv.DictReader(handle)}
+
+
+def requests_in_log(project: Path) -> set[str]:
+    with sqlite3.connect(f"file:{project}/predictions.db?mode=ro", uri=True) as database:
+        return {request for (request,) in database.execute("SELECT request_id FROM predictions")}
+
+
 def test_every_command_of_the_walk_through(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server: subprocess.Popen[bytes] | None = None
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
@@ -97,6 +109,7 @@ def test_every_command_of_the_walk_through(project: Path, monkeypatch: pytest.Mo
                 server = subprocess.Popen([sys.executable, "-m", "pipeline.cli", *words[1:]], env=env)
             elif words[0].startswith("scripts/"):
                 subprocess.run([sys.executable, *words], env=env, check=True)
+                assert requests_in_log(project) == requests_of(project / "films.csv")
             elif words[0] == "kill":
                 assert server is not None
                 server.terminate()

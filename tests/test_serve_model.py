@@ -247,6 +247,10 @@ def test_answers_are_in_the_log_without_names(project: Project, command: Process
             return bool(database.execute("SELECT * FROM predictions WHERE request_id = ?", (request,)).fetchall())
 
     wait_until(noted)
+    figures = httpx.get(f"{command.url}/metrics", timeout=60).text
+    assert re.search(r'^cxr_log_rows_total\{state="written"\} [1-9]', figures, re.M)
+    assert 'cxr_log_rows_total{state="dropped"} 0.0' in figures
+    wait_until(lambda: "cxr_log_waiting_rows 0.0" in httpx.get(f"{command.url}/metrics", timeout=60).text)
 
 
 def test_told_to_stop_it_answers_what_it_accepted_and_ends_with_0(project: Project, command: Process) -> None:

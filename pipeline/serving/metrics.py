@@ -1,11 +1,17 @@
 """What Prometheus can ask: requests, time by step, the queue, batches, the gate's verdicts. Nothing of any film."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
 
 from pipeline.predicting import STEPS, Answer
+
+if TYPE_CHECKING:
+    from pipeline.prediction_log import LogState
 
 ALL_STEPS = ("read", "queue", *STEPS)
 """From the first byte of the body to the last number; `pipeline.predicting.STEPS` are the later ones."""
@@ -66,9 +72,36 @@ class Metrics:
         for reason in answer.verdict.reasons if answer.verdict else ():
             self.reasons.labels(reason).inc()
 
+    def watch_log(self, state: "Callable[[], LogState]") -> None:
+        """Show how the prediction log fares.
+
+        Parameters
+        ----------
+        state : callable
+            `PredictionLog.state`.
+        """
+        self.registry.register(_LogRows(state))
+
     def text(self) -> bytes:
         """Return all of it in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class _LogRows(Collector):
+    """Rows of the prediction log; all figures of one look, so that they add up."""
+
+    def __init__(self, state: "Callable[[], LogState]") -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        state = self._state()
+        rows = CounterMetricFamily(
+            "cxr_log_rows", "Rows of the prediction log by what became of them", labels=["state"]
+        )
+        rows.add_metric(["written"], state.written)
+        rows.add_metric(["dropped"], state.dropped)
+        yield rows
+        yield GaugeMetricFamily("cxr_log_waiting_rows", "Rows that a kill would lose now", value=state.waiting)
 
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
