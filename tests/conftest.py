@@ -1,5 +1,6 @@
 """Small things that many tests draw and write; the real archives, where they are at hand."""
 
+import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from coded import write_coded
 from hypothesis import settings
 from PIL import Image
 
+from pipeline.parallel import available_cores
 from pipeline.progress import set_quiet
 
 # No test may fail because the machine is slow.
@@ -39,6 +41,12 @@ LONGEST_FIRST = (
 
 DrawPng = Callable[..., Path]
 WriteNih = Callable[..., Path]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one more than there are cores, for tests wait for other processes a quarter of their time; 4 GiB each."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(available_cores() + 1, memory // 2**32))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
