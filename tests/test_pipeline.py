@@ -22,6 +22,7 @@ TINY = {
     "optimizer": {"learning_rate": 1e-3},
     "train": {"epochs": 2, "batch_size": 16, "auc_images": 16},
     "evaluate": {"resamples": 100},
+    "export": {"formats": ["int8"]},
     "tracking": {"system_metrics": False},
 }
 
