@@ -108,8 +108,8 @@ def one_interpreter(model: Path, threads: int) -> Contender:
 
 
 def whole(model: Path, threads: int, *, gate: bool = True) -> Contender:
-    """Do what the command does between opening the model and its last line: all of it, with a CSV table."""
-    predictors = open_predictors(model, threads, "youden")
+    """Do what the command does without `--log` between opening the model and its last line, with a CSV table."""
+    predictors = [replace(each, described=False) for each in open_predictors(model, threads, "youden")]
     if not gate:
         predictors = [replace(each, gate=None) for each in predictors]
 

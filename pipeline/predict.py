@@ -117,7 +117,7 @@ def predict(model: Path, arguments: Sequence[str], options: Options, params: Par
             note(f"{films.skipped:,} files with another suffix than those of films were left out")
         bound = min(params.ingest.max_pixels, MAX_PIXELS)
         predictors = [
-            replace(each, flagged=options.flagged, max_pixels=bound)
+            replace(each, flagged=options.flagged, described=bool(options.log), max_pixels=bound)
             for each in open_predictors(model, options.threads, options.point)
         ]
         if predictors[0].gate is None:

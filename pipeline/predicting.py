@@ -61,7 +61,8 @@ class Answer:
     timings : mapping
         Milliseconds of each of `STEPS`; the model's and the gate's are those of the batch, divided by its images.
     statistics : mapping
-        `pipeline.image_statistics`: of the prepared image and, names beginning with `film_`, of the film as decoded.
+        `pipeline.image_statistics`: of the prepared image and, names beginning with `film_`, of the film as decoded;
+        empty where `described` was false.
     sketch : ndarray of shape (16,), dtype=float32, or None
         See `pipeline.feature_sketch.sketch_features`; None where the exported model gives no features.
     pixels : ndarray of shape (size, size), dtype=uint8, or None
@@ -102,6 +103,7 @@ def answer(
     *,
     point: str = "youden",
     flagged: bool = False,
+    described: bool = True,
     max_pixels: int = MAX_PIXELS,
 ) -> list[Answer]:
     """Answer for a batch of files.
@@ -118,6 +120,8 @@ def answer(
         The operating point of the decisions.
     flagged : bool
         Whether flagged inputs get an answer too (marked all the same).
+    described : bool
+        Whether answers carry statistics, which only a prediction log needs: a tenth of the time of small films.
     max_pixels : int
         Bound on width x height of a film, checked before it is decoded.
 
@@ -126,7 +130,7 @@ def answer(
     list of Answer
         As many as sources, in their order. A file that cannot be used gives one with `error`, and never an exception.
     """
-    opened = [_opened(source, exported.manifest, gate, max_pixels) for source in sources]
+    opened = [_opened(source, exported.manifest, gate, max_pixels, described=described) for source in sources]
     usable = [each for each in opened if isinstance(each, _Opened)]
     done = iter(_asked(usable, exported, gate, point, flagged=flagged) if usable else ())
     return [next(done) if isinstance(each, _Opened) else each for each in opened]
@@ -142,7 +146,7 @@ class Predictor:
         The model.
     gate : Gate or None
         The input gate.
-    point, flagged, max_pixels
+    point, flagged, described, max_pixels
         See `answer`.
     """
 
@@ -150,12 +154,20 @@ class Predictor:
     gate: "Gate | None"
     point: str = "youden"
     flagged: bool = False
+    described: bool = True
     max_pixels: int = MAX_PIXELS
 
     def __call__(self, sources: Sequence[Source], *, flagged: bool | None = None) -> list[Answer]:
         """Answer for a batch; `flagged` overrides the predictor's own."""
-        asked = self.flagged if flagged is None else flagged
-        return answer(sources, self.exported, self.gate, point=self.point, flagged=asked, max_pixels=self.max_pixels)
+        return answer(
+            sources,
+            self.exported,
+            self.gate,
+            point=self.point,
+            flagged=self.flagged if flagged is None else flagged,
+            described=self.described,
+            max_pixels=self.max_pixels,
+        )
 
 
 def open_predictor(path: Path, *, threads: int | None = None, point: str = "youden") -> Predictor:
@@ -185,7 +197,9 @@ class _Opened:
     timings: dict[str, float]
 
 
-def _opened(source: Source, manifest: "Manifest", gate: "Gate | None", max_pixels: int) -> _Opened | Answer:
+def _opened(
+    source: Source, manifest: "Manifest", gate: "Gate | None", max_pixels: int, *, described: bool
+) -> _Opened | Answer:
     """Decode and prepare one file; an `Answer` says why it could not be."""
     if source.error:
         return Answer(source.name, error=source.error)
@@ -198,7 +212,7 @@ def _opened(source: Source, manifest: "Manifest", gate: "Gate | None", max_pixel
     decoded = time.perf_counter()
     pixels = images.prepare(film.pixels, manifest.preprocess)
     prepared = time.perf_counter()
-    statistics = statistics_of(pixels) | film_statistics(film.pixels)
+    statistics = statistics_of(pixels) | film_statistics(film.pixels) if described else {}
     timings = {"decode": 1000 * (decoded - start), "prepare": 1000 * (prepared - decoded)}
     notes = tuple((str(code), sentence) for code, sentence in film.notes)
     colour = any(code == Reason.COLOUR for code, _ in film.notes)

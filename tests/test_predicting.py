@@ -69,6 +69,14 @@ def test_the_pixels_are_those_of_training():
     np.testing.assert_array_equal(found.pixels, prepare(decode_image(buffer.getvalue()), MANIFEST.preprocess))
 
 
+def test_an_answer_that_nobody_logs_needs_no_statistics():
+    (with_them,) = ask(png(77))
+    (without,) = ask(png(77), described=False)
+    assert without.statistics == {}
+    np.testing.assert_array_equal(without.raw, with_them.raw)
+    np.testing.assert_array_equal(without.calibrated, with_them.calibrated)
+
+
 def test_an_answer_carries_statistics_timings_and_a_sketch():
     (found,) = ask(png(77, (300, 200)))
     assert tuple(found.statistics) == (*STATISTICS, *FILM_STATISTICS)
