@@ -64,7 +64,8 @@ class Answer:
         `pipeline.image_statistics`: of the prepared image and, names beginning with `film_`, of the film as decoded;
         empty where `described` was false.
     sketch : ndarray of shape (16,), dtype=float32, or None
-        See `pipeline.feature_sketch.sketch_features`; None where the exported model gives no features.
+        See `pipeline.feature_sketch.sketch_features`; None where the exported model gives no features, or `described`
+        was false.
     pixels : ndarray of shape (size, size), dtype=uint8, or None
         The prepared image, for pictures; never logged.
     error : str
@@ -121,7 +122,8 @@ def answer(
     flagged : bool
         Whether flagged inputs get an answer too (marked all the same).
     described : bool
-        Whether answers carry statistics, which only a prediction log needs: a tenth of the time of small films.
+        Whether answers carry statistics and sketch, which only a prediction log needs: a tenth of the time of small
+        films.
     max_pixels : int
         Bound on width x height of a film, checked before it is decoded.
 
@@ -132,7 +134,7 @@ def answer(
     """
     opened = [_opened(source, exported.manifest, gate, max_pixels, described=described) for source in sources]
     usable = [each for each in opened if isinstance(each, _Opened)]
-    done = iter(_asked(usable, exported, gate, point, flagged=flagged) if usable else ())
+    done = iter(_asked(usable, exported, gate, point, flagged=flagged, described=described) if usable else ())
     return [next(done) if isinstance(each, _Opened) else each for each in opened]
 
 
@@ -221,7 +223,13 @@ def _opened(
 
 
 def _asked(
-    opened: Sequence[_Opened], exported: "Exported", gate: "Gate | None", point: str, *, flagged: bool
+    opened: Sequence[_Opened],
+    exported: "Exported",
+    gate: "Gate | None",
+    point: str,
+    *,
+    flagged: bool,
+    described: bool,
 ) -> list[Answer]:
     """Ask the model and the gate about a batch."""
     batch = np.stack([each.pixels for each in opened])[..., None]
@@ -231,7 +239,7 @@ def _asked(
     verdicts = _verdicts(opened, batch, features, gate)
     judged = time.perf_counter()
     calibrated, decisions = exported.calibrated(raw), exported.decisions(raw, point)
-    sketches = None if features is None else sketch_features(features)
+    sketches = sketch_features(features) if described and features is not None else None
     each_ms = {
         "gate": 1000 * (judged - modelled) / len(opened),
         "model": 1000 * (modelled - start) / len(opened),

@@ -74,7 +74,7 @@ def serve(places: Places, params: Params) -> None:
     check_reach(params.serve, token)
     with bound(params.serve) as listener:
         use_one_thread()
-        service = open_service(places, params.serve)
+        service = open_service(places, params.serve, described=bool(_log_address(params)))
         door, card = Door(token, params.serve.hosts), places.reports / "model_card.json"
         with answer_log(params, service) as service.log:
             app = build_app(service, door, card, token=bool(token))
@@ -85,7 +85,7 @@ def serve(places: Places, params: Params) -> None:
 @contextmanager
 def answer_log(params: Params, service: "Service") -> "Iterator[AnswerLog | None]":
     """Open the prediction log, if one is named; close it, with what waits written, when the server has stopped."""
-    address = os.environ.get(LOG_URL) or params.serve.log
+    address = _log_address(params)
     if not address:
         yield None
         return
@@ -95,6 +95,10 @@ def answer_log(params: Params, service: "Service") -> "Iterator[AnswerLog | None
         service.metrics.watch_log(log.state)
         note(f"answers are noted in {log.address}")
         yield log
+
+
+def _log_address(params: Params) -> str:
+    return os.environ.get(LOG_URL) or params.serve.log
 
 
 def server_config(app: Any, params: ServeParams) -> "uvicorn.Config":
@@ -136,14 +140,15 @@ def check_reach(params: ServeParams, token: str) -> None:
     warn(f"listening on {params.host} without a token: whoever reaches this machine may ask")
 
 
-def open_service(places: Places, params: ServeParams) -> "Service":
-    """Open the model for every thread, and let each answer once."""
+def open_service(places: Places, params: ServeParams, *, described: bool) -> "Service":
+    """Open the model for every thread, and let each answer once; `described`: see `predicting.answer`."""
     from pipeline.predict_stream import open_predictors
     from pipeline.serving.pictures import find_maps
     from pipeline.serving.service import Maps, Service
 
     opened = open_predictors(places.model, params.threads or None, params.point)
-    predictors = [dataclasses.replace(each, max_pixels=params.max_megapixels * 1_000_000) for each in opened]
+    pixels = params.max_megapixels * 1_000_000
+    predictors = [dataclasses.replace(each, described=described, max_pixels=pixels) for each in opened]
     for exported in {id(each.exported): each.exported for each in predictors}.values():
         size = exported.manifest.size
         exported.outputs(np.zeros((1, size, size, 1), np.uint8))

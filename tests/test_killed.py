@@ -83,6 +83,7 @@ def test_stopped_at_every_bad_moment_it_ends_with_the_same_bytes(coded_images, t
     assert straight.returncode == 0, straight.stderr
 
     die(killed, coded_images, "checkpoints/epoch-000002")  # it is whole and has no name yet
+    assert {path.name for path in (killed / "models").iterdir()} <= {".partial", "tensorboard"}
     fill_the_disk(killed, coded_images)
     interrupt(killed, coded_images)
     die(killed, coded_images, "models/training.json")  # all but the last one are in their places

@@ -162,18 +162,16 @@ def test_changing_evaluate_reruns_from_evaluate_only(project):
     values = as_dict(load_params(project / "params.yaml"))
     values["evaluate"]["resamples"] = 101
     write_yaml(project / "params.yaml", values)
-    try:
-        said = run(project, "dvc", "repro", "--dry", "report")
-    finally:
-        write_yaml(project / "params.yaml", as_dict(parse_params(TINY, "the test")))
+    said = run(project, "dvc", "repro", "report")  # as `make train`; an export is made in the fixture
     assert "Running stage 'evaluate'" in said
+    assert "Running stage 'report'" in said
     for stage in ("download", "ingest", "split", "preprocess", "train"):
         assert f"Stage '{stage}' didn't change, skipping" in said
 
 
 def test_same_seed_same_split_shards_and_metrics(project):
     before = outputs(project)
-    run(project, "dvc", "repro", "--force", "--no-run-cache", "evaluate")
+    run(project, "dvc", "repro", "--force", "--no-run-cache", "report")
     assert outputs(project) == before
     assert set(TABLES) < set(before)
     assert {"reports/plots/roc.csv", "reports/plots/reliability.csv"} < set(before)

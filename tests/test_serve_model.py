@@ -244,13 +244,14 @@ def test_answers_are_in_the_log_without_names(project: Project, command: Process
 
     def noted() -> bool:
         with sqlite3.connect(f"file:{project.folder}/log.db?mode=ro", uri=True) as database:
-            return bool(database.execute("SELECT * FROM predictions WHERE request_id = ?", (request,)).fetchall())
+            described = "SELECT 1 FROM predictions WHERE request_id = ? AND statistics IS NOT NULL"
+            return bool(database.execute(described, (request,)).fetchall())
 
     wait_until(noted)
-    figures = httpx.get(f"{command.url}/metrics", timeout=60).text
+    wait_until(lambda: "cxr_log_waiting_rows 0.0" in httpx.get(f"{command.url}/metrics", timeout=60).text)
+    figures = httpx.get(f"{command.url}/metrics", timeout=60).text  # a row is in the log before it is counted
     assert re.search(r'^cxr_log_rows_total\{state="written"\} [1-9]', figures, re.M)
     assert 'cxr_log_rows_total{state="dropped"} 0.0' in figures
-    wait_until(lambda: "cxr_log_waiting_rows 0.0" in httpx.get(f"{command.url}/metrics", timeout=60).text)
 
 
 def test_told_to_stop_it_answers_what_it_accepted_and_ends_with_0(project: Project, command: Process) -> None:

@@ -80,15 +80,14 @@ def guarded(call: Callable[[], Result], message: str) -> Result:
 
     The new error is raised outside of the handler: it must not carry the old one, whose words quote the file.
     """
-    failed = ImageError(Reason.TRUNCATED, message)
     try:
         return call()
     except ImageError as error:
         failed = error
     except MemoryError:  # the machine's fault, not the file's
         raise
-    except Exception:  # noqa: S110 - parsers raise anything on hostile bytes
-        pass
+    except Exception:  # parsers raise anything on hostile bytes
+        failed = ImageError(Reason.TRUNCATED, message)
     raise failed
 
 
@@ -127,7 +126,7 @@ def _parse(data: bytes, tags: Collection[str]) -> Parsed:
 
     stream = _Stream(data[:MAX_HEADER])
     read_preamble(stream, force=True)
-    meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)  # noqa: ARG005
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2)
     body, syntax = _body(data, stream.tell(), str(meta.get("TransferSyntaxUID") or ""))
     head = body(0, MAX_HEADER)
     syntax = syntax or _guess(head)

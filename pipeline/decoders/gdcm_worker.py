@@ -67,7 +67,7 @@ def decode(frame: bytes, syntax: str, shape: tuple[int, int, int], bits: tuple[i
 def main() -> int:
     """Decode the frame on stdin; status 1 where GDCM refuses it, 3 where there is no GDCM."""
     try:
-        import gdcm  # type: ignore[import-untyped]
+        import gdcm
     except ImportError:
         return _NO_GDCM
 

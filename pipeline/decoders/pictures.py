@@ -80,7 +80,7 @@ def _load(
     from PIL import UnidentifiedImageError
 
     Pillow.MAX_IMAGE_PIXELS = None  # its own bound would come before the one that is given here
-    failed = ImageError(Reason.TRUNCATED, "damaged or truncated")
+    damaged = ImageError(Reason.TRUNCATED, "damaged or truncated")
     try:
         with Pillow.open(io.BytesIO(data), formats=(kind,)) as picture:
             check_size(*picture.size, max_pixels)
@@ -100,14 +100,12 @@ def _load(
     except ImageError as error:
         failed = error
     except UnidentifiedImageError:
-        if kind == "TIFF":  # its directory is sound, see tiff.check
-            failed = ImageError(
-                Reason.UNSUPPORTED, "this combination of depth, samples and byte order in TIFF is not read"
-            )
+        odd = ImageError(Reason.UNSUPPORTED, "this combination of depth, samples and byte order in TIFF is not read")
+        failed = odd if kind == "TIFF" else damaged  # the directory of a TIFF is sound, see tiff.check
     except MemoryError:  # the machine's fault, not the file's
         raise
-    except Exception:  # noqa: S110 - whatever a parser raises on hostile bytes; its words may quote them
-        pass
+    except Exception:  # whatever a parser raises on hostile bytes; its words may quote them
+        failed = damaged
     raise failed
 
 
