@@ -90,7 +90,7 @@ def test_every_layer_has_its_name_and_its_weights() -> None:
 def test_the_layers_that_are_replaced() -> None:
     _, fused = pair()
     named = {layer.name for layer in fused.layers if type(layer).__name__.startswith("Fused")}
-    assert named == {"stem", "stem_bn", "narrow", "narrow_bn", "wide", "wide_bn", "late_bn"}
+    assert named == {"stem", "stem_bn", "stem_relu", "narrow", "narrow_bn", "wide", "wide_bn", "late_bn"}
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -1,9 +1,10 @@
 """The same network in faster layers for training, and back into stock Keras layers for the file.
 
 Keras 3 computes BatchNormalization from a dozen elementary operations, in float32 whatever the precision. TensorFlow
-has one operation for it. Four things are saved:
+has one operation for it. Five things are saved:
 
 - a trained BatchNormalization is that one operation (`FusedBatchNormV3`);
+- the ReLU behind it is part of that operation, which goes through the batch as through many images of four places;
 - the bias of a convolution before a trained BatchNormalization is not added at all. The normalisation subtracts it
   again, so the output does not depend on it and its gradient is zero (Ioffe and Szegedy 2015, section 3.2); only the
   moving mean contains it;
@@ -24,11 +25,12 @@ from typing import Any
 import keras
 
 from pipeline.cloning import cloned
-from pipeline.training.fused_layers import FusedBatchNormalization, FusedConv2D
+from pipeline.training.fused_layers import FusedActivation, FusedBatchNormalization, FusedConv2D
 
 _STOCK: dict[Any, Any] = {
     FusedBatchNormalization: keras.layers.BatchNormalization,
     FusedConv2D: keras.layers.Conv2D,
+    FusedActivation: keras.layers.Activation,
 }
 _FUSED = {stock: fused for fused, stock in _STOCK.items()}
 
@@ -55,10 +57,11 @@ def fuse(backbone: keras.Model, *, synchronized: bool) -> keras.Model:
     if not norms:
         return backbone
     pairs = {layer.name: behind[layer.name][0].name for layer in backbone.layers if _goes_into(layer, behind, norms)}
+    rectified = {name: behind[name][0].name for name in norms if _is_rectified(behind[name])}
 
     def replaced(layer: Any) -> Any:
         config = layer.get_config()
-        if layer.name not in norms and layer.name not in pairs:
+        if layer.name not in {*norms, *pairs, *rectified.values()}:
             return layer.__class__.from_config(config)
         if layer.name in norms:
             config["synchronized"] = synchronized
@@ -67,6 +70,8 @@ def fuse(backbone: keras.Model, *, synchronized: bool) -> keras.Model:
     fused = cloned(backbone, replaced)
     for convolution, norm in ((fused.get_layer(one), fused.get_layer(other)) for one, other in pairs.items()):
         convolution._norm, norm._convolution = weakref.ref(norm), weakref.ref(convolution)
+    for norm, activation in ((fused.get_layer(one), fused.get_layer(other)) for one, other in rectified.items()):
+        activation._norm, norm._rectified = weakref.ref(norm), True
     fused.set_weights(backbone.get_weights())
     return fused
 
@@ -124,6 +129,12 @@ def _is_image_norm(layer: Any) -> bool:
     """Return whether the fused operation can do this layer."""
     norm = type(layer) is keras.layers.BatchNormalization and not layer.renorm
     return norm and len(layer.input.shape) == 4 and layer.axis in (-1, 3)
+
+
+def _is_rectified(behind: list[Any]) -> bool:
+    """Return whether nothing but a ReLU is behind a layer."""
+    alone = [type(layer) for layer in behind] == [keras.layers.Activation]
+    return alone and behind[0].activation is keras.activations.relu
 
 
 def _goes_into(layer: Any, behind: dict[str, list[Any]], norms: set[str]) -> bool:
