@@ -162,13 +162,14 @@ def vessels(where: npt.NDArray[np.bool_], one: Sign | None, acquisition: Acquisi
 
 
 @pytest.mark.parametrize("side", [0, 1])
-def test_pneumothorax_has_no_vessels_beyond_a_thin_line(side: int) -> None:
+def test_pneumothorax_has_no_vessels_beyond_a_thin_line(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The texture of the chest wall comes from the tree's generator too.
+    monkeypatch.setattr(Canvas, "texture", lambda canvas, _: canvas.empty())
     one, shape = sign("Pneumothorax", 0.7, side), chest(1)
     depth = lateral_wall(shape, CANVAS.y) - outwards(side)
     upper = clear_lung(shape, side) & (np.abs(CANVAS.y + 70) < 35)
     gas, lung = upper & (depth < 18), upper & (depth > 50)
-    # What is left is the texture of the chest wall, which also comes from the tree's generator.
-    assert vessels(gas, one) < 0.75 * vessels(gas, None)
+    assert vessels(gas, one) < 0.3 * vessels(gas, None)
     assert vessels(lung, one) > 0.9 * vessels(lung, None)
     difference = change(1, one)
     assert difference[gas].mean() < -6
@@ -286,13 +287,15 @@ def test_edema_draws_short_level_lines_at_the_lateral_bases() -> None:
     assert np.std(down) > 3 * np.std(across)
 
 
-def test_fibrosis_is_a_net_at_the_bases_of_smaller_lungs() -> None:
+def test_fibrosis_is_a_net_at_the_bases_of_smaller_lungs(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Smaller lungs have their vessels elsewhere, whose difference is no net.
+    monkeypatch.setattr("pipeline.datasets.simulated.film.vessels", lambda canvas, *_: canvas.empty())
     shape = chest(1, sign("Fibrosis", 0.8))
     assert all(after < before - 15 for after, before in zip(shape.domes, person(1).domes, strict=True))  # y points down
     fine = cv2.Laplacian(change(1, sign("Fibrosis", 0.8)), cv2.CV_32F)
     for side in (0, 1):
         lung = clear_lung(shape, side) & clear_lung(chest(1), side)
-        assert np.std(fine[lung & (CANVAS.y > 20)]) > 3 * np.std(fine[lung & (CANVAS.y < -90)])
+        assert np.std(fine[lung & (CANVAS.y > 20)]) > 5 * np.std(fine[lung & (CANVAS.y < -90)])
 
 
 def test_atelectasis_loses_volume_and_draws_the_mediastinum_towards_it() -> None:
@@ -345,9 +348,20 @@ def test_hernia_has_gas_above_a_level_in_front_of_the_heart(seed: int) -> None:
     assert np.ptp(steps) <= 1
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_pneumonia_of_both_lungs_spares_neither(seed: int) -> None:
+    """Several foci, or haze that goes from both hila to the bases, which edema spares."""
+    lungs = [clear_lung(chest(1), side) for side in (0, 1)]
+    one = replace(sign("Pneumonia", 0.8, seed=seed), both=True)
+    both, alone = change(1, one), change(1, replace(one, both=False))
+    assert all(both[lung & (CANVAS.y > 0)].mean() > 5 for lung in lungs)
+    assert abs(alone[lungs[1] & (CANVAS.y > 0)].mean()) < 1
+
+
 def test_pneumonia_is_denser_than_infiltration_and_less_than_consolidation() -> None:
     """The labels overlap, as NIH's do: each is what it is on average only."""
     names = ("Infiltration", "Pneumonia", "Consolidation")
-    densest = [[cv2.blur(change(1, sign(n, 0.6, seed=s)), (11, 11)).max() for s in range(5)] for n in names]
+    signs = [[replace(sign(n, 0.6, seed=s), both=s % 2 > 0) for s in range(5)] for n in names]
+    densest = [[cv2.blur(change(1, one), (11, 11)).max() for one in some] for some in signs]
     assert np.all(np.diff(np.mean(densest, axis=1)) > 3)
     assert max(densest[0]) > min(densest[1])

@@ -109,7 +109,7 @@ def draw_acquisition(
         contrast=float(kind.contrast * np.exp(rng.normal(latitude, 0.2))),
         noise=float(kind.noise * np.exp(rng.normal(0, 0.3))),
         offset=(float(rng.normal(0, 9)), float(rng.normal(-10 if bedside else -2, 17 if bedside else 14))),
-        breath=float(rng.normal(-16 if bedside else -2, 11 if bedside else 8)),
+        breath=float(rng.normal(-9 if bedside else 4, 11 if bedside else 8)),
         scanner=scanner,
         turn=float(rng.normal(0, 3.2 if bedside else 1.6)),
         collimation=_collimation(rng, bedside),

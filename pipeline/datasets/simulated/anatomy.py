@@ -129,7 +129,7 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         cardiothoracic=float(np.clip(rng.normal(0.44, 0.03), 0.36, 0.495)),
         shift=float(rng.normal(0, 2.5)),
         aeration=float(rng.normal(1, 0.07)),
-        rib_spacing=float(rng.normal(26, 1.5)),
+        rib_spacing=float(rng.normal(27.5, 1.8)),
         rib_slope=float(rng.normal(30, 6)),
         breast=float(rng.uniform(0.5, 3)) if woman and rng.random() < 0.75 else 0.0,
         stomach=float(rng.uniform(0.3, 1)) if rng.random() < 0.6 else 0.0,

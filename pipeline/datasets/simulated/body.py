@@ -23,7 +23,7 @@ def soft_tissue(canvas: Canvas, anatomy: Anatomy, arms: float) -> Array:
     """
     field = canvas.coarse
     heavy, top = anatomy.habitus, anatomy.apex
-    trunk = anatomy.half_width + max(20.0, 40 + 13 * heavy)
+    trunk = anatomy.half_width + max(24.0, 46 + 13 * heavy)
     raised = top - anatomy.shoulders
     heights = [-220, raised - 52, raised - 30, raised - 8, raised + 20, top + 70, top + 115, top + 160, 80, 220]
     halves = [62 + 5 * heavy, 68 + 6 * heavy, 98, 172, 232, 236, trunk + 26, trunk + 8, trunk, trunk + 2 + 7 * heavy]

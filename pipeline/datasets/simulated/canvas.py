@@ -178,7 +178,7 @@ def _tile(size: int) -> Array:
     white = np.random.default_rng(0).standard_normal((_TILE, _TILE), dtype=np.float32)
     axis = np.fft.fftfreq(_TILE, 1 / _TILE)
     radius = np.hypot(axis[:, None], np.arange(_TILE // 2 + 1)[None, :])
-    weight = np.where(radius < 10, 0, np.maximum(radius, 1) ** -1.2)  # nothing wider than 44 mm: the layers draw that
+    weight = np.where(radius < 10, 0, np.maximum(radius, 1) ** -1.1)  # nothing wider than 44 mm: the layers draw that
     pattern = np.fft.irfft2(np.fft.rfft2(white) * weight, (_TILE, _TILE)).astype(np.float32)
     pattern /= pattern.std()
     way = cv2.INTER_AREA if size < _TILE else cv2.INTER_CUBIC

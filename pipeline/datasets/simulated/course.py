@@ -90,7 +90,7 @@ _CONFLICTS: Final = (  # shapes that exclude each other on one film
     {"Fibrosis", "Edema"},
 )
 _EVEN_CONFLICTS: Final = (*_CONFLICTS, {"Emphysema", "Atelectasis"})  # which stand together on 424 films of NIH's
-_TWO_SIDED: Final = {"Effusion": 0.3, "Infiltration": 0.6, "Nodule": 0.5, "Pleural_Thickening": 0.25}
+_TWO_SIDED: Final = {"Effusion": 0.3, "Infiltration": 0.6, "Nodule": 0.5, "Pleural_Thickening": 0.25, "Pneumonia": 0.6}
 _LASTING: Final = 0.9  # share of a chronic finding's liability that all films of a patient have in common
 _PASSING: Final = 0.6  # that of the others
 

@@ -25,7 +25,7 @@ def edema(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
     for side in (RIGHT, LEFT):
         x, y = hilum(anatomy, side)
         septa += _septal_lines(scene, side, rng)
-        cuffs += _cuffs(x + DIRECTION[side] * 14, y, rng)
+        cuffs += bronchial_cuffs(x + DIRECTION[side] * 14, y, rng)
         wings = canvas.blob((x + DIRECTION[side] * 22, y + 12), (24 + 14 * severity, 36 + 20 * severity))
         spared = np.clip((lateral_wall(anatomy, canvas.y) - scene.outwards(side)) / 22, 0, 1)
         share = np.float32(0.04 + 0.5 * severity**1.3)
@@ -48,7 +48,7 @@ def _septal_lines(scene: Scene, side: int, rng: np.random.Generator) -> list[Lin
     return lines
 
 
-def _cuffs(x: float, y: float, rng: np.random.Generator) -> list[Line]:
+def bronchial_cuffs(x: float, y: float, rng: np.random.Generator) -> list[Line]:
     """Return three thick rings about bronchi, 6 to 9 mm wide."""
     turn = np.linspace(0, 2 * np.pi, 13)
     circle = np.stack([np.cos(turn), np.sin(turn)], 1)

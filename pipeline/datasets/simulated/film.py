@@ -148,7 +148,7 @@ def _layers(
     thickness += skeleton(canvas, chest)
     thickness -= airways(canvas, chest) + bowel_gas(canvas, chest, rng)
     thickness += aortic_calcium(canvas, chest)
-    thickness += np.float32(0.0145) * np.minimum(body, 15) * canvas.texture(tree)
+    thickness += np.float32(0.019) * np.minimum(body, 15) * canvas.texture(tree)
     if acquisition.folds:
         thickness += skin_folds(canvas, chest, rng)
     return np.asarray(np.maximum(thickness, 0), np.float32)

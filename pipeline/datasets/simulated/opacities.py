@@ -1,6 +1,6 @@
 """What findings draw on a chest: here opacities of the lung and the hernia.
 
-The rest is in `nodules`, `pleura` and `diffuse`.
+The rest is in `nodules`, `pleura`, `pneumonia` and `diffuse`.
 
 Their changes of shape are in `signs.reshape`. Definitions follow the glossary of the Fleischner Society (Hansell et
 al., Radiology 2008;246:697-722) where it has the term ("Hansell 2008"), and the sources named at each function
@@ -14,14 +14,13 @@ from typing import Final
 import numpy as np
 
 from pipeline.datasets.simulated.anatomy import DIRECTION, LEFT, RIGHT, hilum, lateral_wall, mediastinal_border
-from pipeline.datasets.simulated.canvas import Array, Line
+from pipeline.datasets.simulated.canvas import Array
 from pipeline.datasets.simulated.diffuse import edema, emphysema, fibrosis
 from pipeline.datasets.simulated.nodules import mass, nodule
 from pipeline.datasets.simulated.pleura import effusion, pleural_thickening, pneumothorax
+from pipeline.datasets.simulated.pneumonia import bronchi, pneumonia
 from pipeline.datasets.simulated.scene import Scene
 from pipeline.datasets.simulated.signs import Sign, collapse
-
-Point = tuple[float, float]
 
 
 def draw(scene: Scene, sign: Sign) -> None:
@@ -120,7 +119,7 @@ def _consolidation(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
     ragged = 1.35 + 0.35 * canvas.noise(rng, 16)
     extent = np.clip(canvas.blob(centre, (19 + 95 * severity, 17 + 85 * severity)) * ragged, 0, 1)
     share = lobe * extent * scene.lungs[side]
-    tubes = canvas.blur(canvas.strokes(_bronchi(hilum(scene.anatomy, side), centre, rng)), 1.0)
+    tubes = canvas.blur(canvas.strokes(bronchi(hilum(scene.anatomy, side), centre, rng)), 1.0)
     scene.markings *= 1 - 0.9 * share
     patchy = np.clip(1 + 0.09 * canvas.noise(rng, 9), 0.7, 1.1)
     dense = np.float32(0.24 + 0.68 * severity)
@@ -146,19 +145,6 @@ def _lobe(scene: Scene, side: int, choice: float) -> tuple[Array, float]:
     return lateral * canvas.inside(below - 34, 70), 0.84
 
 
-def _bronchi(root: Point, centre: Point, rng: np.random.Generator) -> list[Line]:
-    """Return an air-filled bronchus from `root` to `centre` that divides twice on its way."""
-    way = np.subtract(centre, root)
-    steps = np.linspace(0, 1, 4)[:, None]
-    lines: list[Line] = [(root + steps * way * 1.2 + rng.normal(0, 1.5, (4, 2)), 3.2, 1.0)]
-    for start, turn, length in rng.uniform((0.25, 0.35, 26), (0.95, 0.9, 44), (5, 3)):
-        angle = np.arctan2(way[1], way[0]) + turn * (1 if len(lines) % 2 else -1)
-        first = root + start * way
-        tip = first + length * np.array([np.cos(angle), np.sin(angle)])
-        lines.append((np.stack([first, (first + tip) / 2 + rng.normal(0, 1.5, 2), tip]), 2.1, 0.9))
-    return lines
-
-
 def _infiltration(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
     """Lay ill-defined haze and coarse streaks over one or two zones.
 
@@ -178,25 +164,6 @@ def _infiltration(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
     scene.fill(np.clip(patches * np.clip(mottle, 0.15, 1.9) * np.float32(0.14 + 0.28 * severity), 0, 0.9))
 
 
-def _pneumonia(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
-    """Draw patches that run together about one focus, mostly in the lower half: bronchopneumonia.
-
-    Denser than infiltration, without the lobar border of consolidation (Vilar et al., Eur J Radiol 2004;51:102-113).
-    """
-    canvas, severity = scene.canvas, sign.severity
-    across, down = rng.uniform((0.25, 0.5), (0.65, 0.85)).tolist()
-    x, y = scene.place(sign.side, across, down)
-    cloud = canvas.empty()
-    for dx, dy, wide, high, much in rng.uniform((-20, -16, 11, 10, 0.5), (20, 16, 18, 16, 0.8), (4, 5)).tolist():
-        grown = 0.75 + 0.7 * severity
-        cloud += canvas.blob((x + dx * grown, y + dy * grown), (wide * grown, high * grown)) * np.float32(much)
-    rough = 1 + 0.16 * canvas.noise(rng, 15) + 0.14 * canvas.noise(rng, 6)
-    ragged = np.clip(cloud * rough, 0, 1) * scene.lungs[sign.side]
-    tubes = canvas.blur(canvas.strokes(_bronchi(hilum(scene.anatomy, sign.side), (x, y), rng)), 0.7)
-    scene.markings *= 1 - 0.5 * ragged
-    scene.fill(ragged * (1 - np.float32(0.3 * severity) * tubes) * np.float32(0.28 + 0.5 * severity))
-
-
 _DRAWINGS: Final[dict[str, Callable[[Scene, Sign, np.random.Generator], None]]] = {
     "Atelectasis": _atelectasis,
     "Consolidation": _consolidation,
@@ -208,7 +175,7 @@ _DRAWINGS: Final[dict[str, Callable[[Scene, Sign, np.random.Generator], None]]] 
     "Mass": mass,
     "Nodule": nodule,
     "Pleural_Thickening": pleural_thickening,
-    "Pneumonia": _pneumonia,
+    "Pneumonia": pneumonia,
     "Pneumothorax": pneumothorax,
 }
 """Cardiomegaly is a shape alone (`reshape`); a hernia is drawn last (`hernia`)."""

@@ -93,23 +93,28 @@ def _deep_sulcus(scene: Scene, side: int, severity: float) -> None:
 
 
 def pleural_thickening(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
-    """Draw a band of soft tissue along the lateral wall, or a cap over the apex (Hansell 2008, "apical cap").
+    """Draw a band of soft tissue along the lateral wall down to a filled angle, or a cap over the apex.
 
-    6 mm thick at severity 0 and 22 mm at 1. With it goes haze of the pleura beside it, seen face on.
+    8 mm thick at severity 0 and 28 mm at 1. With it goes haze of the pleura beside it, seen face on. Diffuse thickening
+    is one that obliterates the costophrenic angle (ILO, International Classification of Radiographs of
+    Pneumoconioses, 2011); the cap: Hansell 2008, "apical cap".
     """
     canvas, anatomy, severity = scene.canvas, scene.anatomy, sign.severity
     for side in sign.sides:
-        wave, phase, top, bottom, capped = rng.uniform((14, 0, -120, -30, 0), (30, 6, -60, 45, 1)).tolist()
-        thickness = 6 + 16 * severity
+        wave, phase, top, low, capped = rng.uniform((14, 0, -120, 0, 0), (30, 6, -60, 8, 1)).tolist()
+        thickness = 8 + 20 * severity
         wavy = thickness * (1 + 0.3 * np.sin(canvas.y / wave + phase))
         inwards = lateral_wall(anatomy, canvas.y) - scene.outwards(side)
-        band = canvas.inside(wavy - inwards, 2.5)
-        haze = np.clip(1 - inwards / np.float32(12 + 2 * thickness), 0, 1)
-        extent = canvas.inside(canvas.y - top, 30) * canvas.inside(anatomy.domes[side] + bottom - canvas.y, 30)
         if capped < 0.25:
             band = 1 - lung_mask(canvas, anatomy, side, 1.5 * thickness)
             extent = canvas.inside(anatomy.apex + 38 - canvas.y, 25)
-        solid = band * extent
-        solid = solid * scene.lungs[side]
-        scene.fill(np.maximum(solid * np.float32(0.9), haze * extent * scene.lungs[side] * np.float32(0.25 * severity)))
-        scene.added += solid * np.float32(1.0 + 1.5 * severity)
+        else:
+            corner = angle_height(anatomy, side) - (14 + low + 22 * severity)
+            angle = canvas.inside(canvas.y - corner - np.maximum(inwards, 0), 3)
+            band = np.maximum(canvas.inside(wavy - inwards, 2.5), angle * canvas.inside(70 - inwards, 10))
+            extent = canvas.inside(canvas.y - top, 30)
+        haze = np.clip(1 - inwards / np.float32(16 + 2 * thickness), 0, 1)
+        solid = band * extent * scene.lungs[side]
+        veil = haze * extent * scene.lungs[side] * np.float32(0.1 + 0.25 * severity)
+        scene.fill(np.maximum(solid * np.float32(0.9), veil))
+        scene.added += solid * np.float32(1.2 + 1.6 * severity)

@@ -105,15 +105,17 @@ def heart_density(canvas: Canvas, anatomy: Anatomy) -> Array:
     # The ray that grazes a rounded border meets little of it: half of the step comes within the next centimetres.
     chord = np.clip(deep * np.float32(1 / 16), 0, 1)
     chord *= 2 - chord
+    # Above the heart there is hardly any lung before or behind the great vessels and the spine, but more and more of it
+    # towards their borders, which therefore are no steps there.
+    upper = field.inside(anatomy.heart_base - 112 - field.y, 50)
+    step = np.float32(0.3) + upper * (np.float32(0.46) * np.clip(deep * np.float32(1 / 26), 0, 1) - np.float32(0.2))
     deep *= np.float32(1 / 36)
     np.clip(deep, 0, 1, out=deep)
     deep *= 2 - deep  # the chord of a rounded body
-    # Above the heart there is hardly any lung before or behind the great vessels and the spine.
-    upper = np.float32(0.26) * field.inside(anatomy.heart_base - 112 - field.y, 50)
     deep *= np.float32(0.17)
     # Under the heart the domes of the diaphragm meet.
     lower = np.float32(0.3) * field.inside(field.y - (anatomy.heart_base - 6), 26)
-    deep += np.float32(0.3) + np.float32(0.22) * chord + upper + lower
+    deep += step + np.float32(0.22) * chord + lower
     deep *= edge
     return canvas.enlarge(deep)
 
@@ -129,8 +131,8 @@ def new_scene(canvas: Canvas, anatomy: Anatomy) -> Scene:
     offset = np.clip((np.abs(field.x) / wall - 0.5) / 0.5, -1, 1)
     depth = (0.22 + 0.78 * np.sqrt(1 - offset**2)) * np.sqrt(np.clip((field.y - anatomy.apex) / 90, 0.2, 1))
     # The chest is deepest in its middle; below, liver and spleen rise into it from behind and before.
-    depth = depth * (1 - 0.22 * np.clip((field.y - (anatomy.apex + 120)) / 120, 0, 1))
-    air = canvas.enlarge((depth * (11.7 * anatomy.aeration)).astype(np.float32)) * (lungs[0] + lungs[1])
+    depth = depth * (1 - 0.05 * np.clip((field.y - (anatomy.apex + 120)) / 120, 0, 1))
+    air = canvas.enlarge((depth * (11.1 * anatomy.aeration)).astype(np.float32)) * (lungs[0] + lungs[1])
     air += _recess(canvas, anatomy, lungs)
     markings = canvas.empty() + np.float32(1)
     return Scene(
@@ -215,5 +217,5 @@ def vessels(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> Array
     for side in (0, 1):
         roots_of_lung += field.blob(hilum(anatomy, side), (9, 17)) * np.float32(1.1)
     tree = canvas.blur(canvas.strokes(reversed(lines)), 0.45)
-    tree *= np.float32(2.4)
+    tree *= np.float32(2.9)
     return np.maximum(tree, canvas.enlarge(roots_of_lung))
