@@ -7,7 +7,7 @@ The same code draws the same sheet. Each finding is drawn twice on one patient, 
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ from pipeline.datasets.simulated.anatomy import Anatomy, draw_anatomy
 from pipeline.datasets.simulated.boxes import find_boxes
 from pipeline.datasets.simulated.devices import KINDS, Device
 from pipeline.datasets.simulated.film import draw_acquisition, expose
+from pipeline.datasets.simulated.pneumonia import form
 from pipeline.datasets.simulated.scanners import SCANNERS
 from pipeline.datasets.simulated.signs import Sign
 from pipeline.files import atomic_path
@@ -125,15 +126,28 @@ def with_devices() -> list[Cell]:
     return [Cell(film(person, "AP", devices=devices), name.replace("_", " ")) for name, devices in kinds]
 
 
+def pair(person: tuple[int, Anatomy], sign: Sign, caption: str) -> Iterator[Cell]:
+    """Return a film with a finding, without and with its box."""
+    yield Cell(film(person, signs=(sign,)), caption)
+    yield Cell(film(person, signs=(sign,), boxes=True), f"{caption}, box")
+
+
 def findings() -> Iterator[Cell]:
     """Return for each finding the film without and with its box, mild and gross."""
     for name in NIH14:
         person = first("M", lambda a: abs(a.habitus) < 0.5 and a.age < 60)
         for word, severity in SEVERITIES:
-            signs = (sign_of(name, severity),)
-            caption = f"{readable(name)}, {word}"
-            yield Cell(film(person, signs=signs), caption)
-            yield Cell(film(person, signs=signs, boxes=True), f"{caption}, box")
+            yield from pair(person, sign_of(name, severity), f"{readable(name)}, {word}")
+
+
+def pneumonias() -> Iterator[Cell]:
+    """Return the forms of pneumonia that lie on both sides, as `findings` does."""
+    person = first("M", lambda a: abs(a.habitus) < 0.5 and a.age < 60)
+    for kind in ("foci", "interstitial"):
+        seed = next(n for n in range(99) if form(replace(sign_of("Pneumonia", 0), both=True, seed=n)) == kind)
+        for word, severity in SEVERITIES:
+            sign = replace(sign_of("Pneumonia", severity), both=True, seed=seed)
+            yield from pair(person, sign, f"Pneumonia, {kind}, {word}")
 
 
 def sheet(cells: Iterable[Cell]) -> Colour:
@@ -168,7 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/images/gallery.jpg"))
     out = parser.parse_args().out
-    rows = [normals(), scanners(), with_devices(), findings()]
+    rows = [normals(), scanners(), with_devices(), findings(), pneumonias()]
     picture = np.vstack([sheet(cells) for cells in rows])
     quality = write(picture, out)
     print(f"{out}: {picture.shape[1]} x {picture.shape[0]} pixels, quality {quality}, {out.stat().st_size:,} bytes")

@@ -5,6 +5,8 @@ of Vilar et al., Eur J Radiol 2004;51:102-113; the latter, the usual one of viru
 2002;22:S137-S149). The lobar form is drawn as consolidation.
 """
 
+from typing import Literal
+
 import numpy as np
 
 from pipeline.datasets.simulated.anatomy import DIRECTION, LEFT, RIGHT, hilum
@@ -18,16 +20,26 @@ Point = tuple[float, float]
 _INTERSTITIAL = 0.5  # of the pneumonias on both sides
 
 
-def pneumonia(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
-    """Draw pneumonia: on one side one focus, on both sides several, or the interstitial pattern."""
+def form(sign: Sign) -> Literal["focus", "foci", "interstitial"]:
+    """Return which form a pneumonia has: on one side one focus, on both sides foci or the interstitial pattern."""
     if not sign.both:
+        return "focus"
+    return "interstitial" if np.random.default_rng(sign.seed).random() < _INTERSTITIAL else "foci"
+
+
+def pneumonia(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
+    """Draw pneumonia in its form."""
+    kind = form(sign)
+    if kind == "focus":
         _focus(scene, sign, rng, sign.side, (0.25, 0.5), (0.65, 0.85))
-    elif rng.random() < _INTERSTITIAL:
+        return
+    rng.random()  # the one that the form was drawn with
+    if kind == "interstitial":
         _interstitial(scene, sign, rng)
-    else:
-        for side in (RIGHT, LEFT):
-            _focus(scene, sign, rng, side, (0.2, 0.62), (0.6, 0.88))
-            _focus(scene, sign, rng, side, (0.2, 0.3), (0.6, 0.55), much=0.55)
+        return
+    for side in (RIGHT, LEFT):
+        _focus(scene, sign, rng, side, (0.2, 0.62), (0.6, 0.88))
+        _focus(scene, sign, rng, side, (0.2, 0.3), (0.6, 0.55), much=0.55)
 
 
 def _focus(
