@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow.python.framework import config  # its public module can enable determinism, not disable it
 
 from pipeline.params import ModelParams
-from pipeline.training.fused_layers import FusedBatchNormalization
+from pipeline.training.fused_layers import FusedActivation, FusedBatchNormalization, in_fours
 from pipeline.training.fused_norm import fuse, plain
 from pipeline.training.network import build_model
 
@@ -101,6 +101,32 @@ def test_outputs_gradients_and_statistics_are_those_of_keras(training: bool, syn
     assert_close([np.asarray(found)], [np.asarray(wanted)], stock.outputs, 1e-5)
     assert_close(fused.get_weights(), stock.get_weights(), stock.weights, 1e-6)
     both = gradients(fused, pixels(), training), gradients(stock, pixels(), training)
+    assert_close(*both, stock.trainable_variables, 2e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("sides", [(8, 6), (8, 5), (7, 6)])
+def test_images_of_four_places_and_a_relu_inside_change_nothing(
+    sides: tuple[int, int], frozen: bool, training: bool
+) -> None:
+    """Even sides are laid out otherwise for the normalisation, odd ones are not; a frozen one leaves the ReLU alone."""
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((*sides, 3))
+    x = keras.layers.Conv2D(5, 3, padding="same")(inputs)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.Activation("relu", name="relu")(x)
+    stock = keras.Model(inputs, keras.layers.Conv2D(4, 1)(x))
+    fused = fuse(stock, synchronized=False)
+    assert isinstance(fused.get_layer("relu"), FusedActivation)
+    assert in_fours(np.zeros((4, *sides, 5))).shape[1:3] == ((2, 2) if sides == (8, 6) else sides)
+    images = np.random.default_rng(1).normal(0.3, 1, (4, *sides, 3)).astype(np.float32)
+    for model in (stock, fused):
+        model.get_layer("norm").trainable = not frozen
+    found, wanted = fused(images, training=training), stock(images, training=training)
+    assert_close([np.asarray(found)], [np.asarray(wanted)], stock.outputs, 1e-5)
+    assert_close(fused.get_weights(), stock.get_weights(), stock.weights, 1e-6)
+    both = gradients(fused, images, training), gradients(stock, images, training)
     assert_close(*both, stock.trainable_variables, 2e-5)
 
 

@@ -150,7 +150,7 @@ class Canvas:
         return np.asarray(cv2.resize(coarse, (self.size, self.size), interpolation=cv2.INTER_CUBIC), np.float32)
 
     def texture(self, rng: np.random.Generator) -> Array:
-        """Return noise of mean 0 and standard deviation 1 whose power falls as frequency to the power of -2.4.
+        """Return noise of mean 0 and standard deviation 1 whose power falls as frequency to the power of -2.2.
 
         Anatomical noise follows a power law, with an exponent near 3 in mammograms (Burgess et al., Med Phys
         2001;28:419-437); this one was chosen by the spectra of real chest films, with nothing below 10 cycles a field,

@@ -32,7 +32,7 @@ def skeleton(canvas: Canvas, anatomy: Anatomy) -> Array:
     field = canvas.coarse
     lines, plain = _girdle(field, anatomy)
     details, column = _spine(field, anatomy)
-    bones = ribs(canvas, anatomy) * np.float32(1.15)
+    bones = ribs(canvas, anatomy) * np.float32(1.15)  # by the spectra of real films
     bones += canvas.strokes([*details, *lines]) * np.float32(1.9)
     bones += canvas.enlarge(plain + column)
     bones *= np.float32(anatomy.bone)
