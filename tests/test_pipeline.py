@@ -22,7 +22,7 @@ TINY = {
     "optimizer": {"learning_rate": 1e-3},
     "train": {"epochs": 2, "batch_size": 16, "auc_images": 16},
     "evaluate": {"resamples": 100},
-    "export": {"formats": ["int8"]},
+    "export": {"formats": ["float16"]},  # of eleven validation images int8 can change the AUC by more than it may
     "tracking": {"system_metrics": False},
 }
 
