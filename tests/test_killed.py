@@ -31,7 +31,7 @@ def write_params(folder: Path, **train: object) -> Path:
 
 
 def run(folder: Path, processed: Path, moment: str = "never", **limits: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), moment, "train", str(processed), "models"]
+    command = [sys.executable, str(SCRIPT), "die", moment, "train", str(processed), "models"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, **limits)
 
 
@@ -45,13 +45,14 @@ def die(folder: Path, processed: Path, moment: str) -> None:
 
 
 def interrupt(folder: Path, processed: Path) -> None:
-    """Press Ctrl-C in the second epoch."""
-    command = [sys.executable, str(SCRIPT), "never", "train", str(processed), "models"]
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        next(line for line in process.stderr if "epoch 2/3" in line)
+    """Press Ctrl-C at the end of the second epoch, when its checkpoint has no name yet."""
+    command = [sys.executable, str(SCRIPT), "wait", "checkpoints/epoch-000002", "train", str(processed), "models"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=folder, text=True, **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
         process.send_signal(signal.SIGINT)
-        rest = process.stderr.read()
+        rest = process.communicate()[1]
     assert process.returncode == 130
     assert "run it again to go on" in rest
     assert "Traceback" not in rest
