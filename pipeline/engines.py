@@ -93,11 +93,11 @@ def _on_dask(function: Callable[[Any], Any], items: Sequence[Any], address: str,
     distributed = _load("distributed", "dask")
     with ExitStack() as stack:
         client = _dask_client(distributed, stack, address, workers)
-        todo = iter(items)
+        unsent = iter(items)
         waiting: dict[Any, Any] = {}
 
         def submit(count: int) -> list[Any]:
-            new = {client.submit(_attempt, function, item, pure=False): item for item in islice(todo, count)}
+            new = {client.submit(_attempt, function, item, pure=False): item for item in islice(unsent, count)}
             waiting.update(new)
             return list(new)
 
@@ -135,9 +135,9 @@ def _on_ray(function: Callable[[Any], Any], items: Sequence[Any], address: str, 
     try:
         _start_ray(ray, address, workers)
         task = ray.remote(_attempt).options(max_retries=_ATTEMPTS - 1)
-        todo = iter(items)
+        unsent = iter(items)
         ahead = _AHEAD * int(ray.cluster_resources().get("CPU", workers))
-        waiting = {task.remote(function, item): item for item in islice(todo, ahead)}
+        waiting = {task.remote(function, item): item for item in islice(unsent, ahead)}
         while waiting:
             (done,), _ = ray.wait(list(waiting))
             try:
@@ -145,7 +145,7 @@ def _on_ray(function: Callable[[Any], Any], items: Sequence[Any], address: str, 
             except ray.exceptions.RayError as error:
                 raise _explained("ray", error, waiting[done]) from error
             del waiting[done]
-            waiting |= {task.remote(function, item): item for item in islice(todo, 1)}
+            waiting |= {task.remote(function, item): item for item in islice(unsent, 1)}
     finally:
         ray.shutdown()
 
