@@ -115,7 +115,7 @@ def develop(
         exposure = np.asarray(cv2.GaussianBlur(exposure, (0, 0), scanner.blur / pitch), np.float32)
     if acquisition.noise > 0:
         exposure = exposure_noise(exposure, acquisition, rng)
-    depth = _processed(_depth(exposure), thickness, scanner, acquisition.field)
+    depth = _processed(_depth(exposure), thickness, scanner, acquisition)
     levels = _curve(depth, acquisition)
     levels = collimate(levels, acquisition.collimation, acquisition.field, acquisition.lean, scanner.border)
     pixels: npt.NDArray[np.uint8] = np.clip(levels, 0, 255).astype(np.uint8)
@@ -138,15 +138,16 @@ def _range(scanner: Scanner) -> tuple[float, float]:
     return lung, heart
 
 
-def _processed(depth: Array, thickness: Array, scanner: Scanner, field: float) -> Array:
-    """Enhance edges and compress the range; `thickness` is the patient's, without noise and devices."""
-    size = len(depth)
-    if scanner.edge > 0:
+def _processed(depth: Array, thickness: Array, scanner: Scanner, acquisition: Acquisition) -> Array:
+    """Enhance or soften edges and compress the range; `thickness` is the patient's, without noise and devices."""
+    size, field = len(depth), acquisition.field
+    factor = (1 + scanner.edge) * acquisition.detail
+    if factor != 1:
         less = min(size, 2 * _SMALL)
         smooth = cv2.resize(depth, (less, less), interpolation=cv2.INTER_AREA)
         smooth = cv2.GaussianBlur(smooth, (0, 0), max(0.3, scanner.edge_width * less / field))
         smooth = cv2.resize(smooth, (size, size), interpolation=cv2.INTER_LINEAR)
-        depth = np.asarray(cv2.addWeighted(depth, 1 + scanner.edge, smooth, -scanner.edge, 0), np.float32)
+        depth = np.asarray(cv2.addWeighted(depth, factor, smooth, 1 - factor, 0), np.float32)
     if scanner.equalisation > 0:
         small = min(size, _SMALL)
         lung, heart = _range(scanner)
@@ -169,6 +170,9 @@ def _curve(depth: Array, acquisition: Acquisition) -> Array:
     np.divide(1, curve, out=curve)
     floor = float(1 / (1 + np.exp(middle / width)))
     curve -= np.float32(floor)
-    curve *= np.float32((scanner.shoulder * acquisition.white - scanner.toe) / (1 - floor))
+    curve *= np.float32(1 / (1 - floor))
+    if acquisition.gamma != 1:
+        curve = np.asarray(cv2.pow(np.maximum(curve, np.float32(0)), acquisition.gamma), np.float32)
+    curve *= np.float32(scanner.shoulder * acquisition.white - scanner.toe)
     curve += np.float32(scanner.toe)
     return curve
