@@ -45,8 +45,8 @@ def die(folder: Path, processed: Path, moment: str) -> None:
 
 
 def interrupt(folder: Path, processed: Path) -> None:
-    """Press Ctrl-C at the end of the second epoch, when its checkpoint has no name yet."""
-    command = [sys.executable, str(SCRIPT), "wait", "checkpoints/epoch-000002", "train", str(processed), "models"]
+    """Press Ctrl-C within the second epoch, after its second step."""
+    command = [sys.executable, str(SCRIPT), "step", "1:1", "train", str(processed), "models"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=folder, text=True, **pipes) as process:
         assert process.stdout is not None

@@ -124,6 +124,31 @@ def test_more_exposure_is_darker_and_more_water_brighter(chest: Anatomy) -> None
     assert levels[0] == pytest.approx(SCANNERS["flat_panel"].toe, abs=2)
 
 
+@pytest.mark.parametrize("gamma", [0.75, 1.3, 2.0])
+def test_a_window_raises_the_share_of_white_to_its_exponent(gamma: float) -> None:
+    scanner, water = SCANNERS["flat_panel"], slab(10)
+    plain = (film_curve(water, STILL) - scanner.toe) / (scanner.shoulder - scanner.toe)
+    raised = (film_curve(water, replace(STILL, gamma=gamma)) - scanner.toe) / (scanner.shoulder - scanner.toe)
+    assert raised == pytest.approx(plain**gamma, rel=1e-4)
+    assert film_curve(slab(0), replace(STILL, gamma=gamma)) == pytest.approx(scanner.toe, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", SCANNERS)
+def test_detail_scales_what_is_finer_than_the_mask_and_nothing_else(name: str) -> None:
+    """A stripe of 4 mm is far finer than any mask: 1.5 times the detail is 1.5 times the contrast."""
+    size, field = 256, 128.0
+    rows = np.arange(size, dtype=np.float32)[:, None] * np.ones((1, size), np.float32)
+    thickness = (10 + 0.05 * np.sin(2 * np.pi * rows * field / size / 4.0)).astype(np.float32)
+    amplitudes, means = [], []
+    for detail in (0.8, 1.2):
+        acquisition = replace(STILL, scanner=name, field=field, contrast=2.0, noise=1e-4, detail=detail)
+        profile = develop(thickness, None, acquisition, np.random.default_rng(0)).mean(axis=1)[32:-32]
+        amplitudes.append(np.abs(np.fft.rfft(profile - profile.mean())).max())
+        means.append(profile.mean())
+    assert amplitudes[1] / amplitudes[0] == pytest.approx(1.5, rel=0.1)
+    assert means[1] == pytest.approx(means[0], abs=0.5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_device_changes_the_film_only_where_it_lies(chest: Anatomy, kind: str, side: int) -> None:
