@@ -238,6 +238,33 @@ def test_validation_images_come_in_order_and_unchanged(data):
     assert rows_of(some).tolist() == list(range(6))
 
 
+@pytest.mark.parametrize(("count", "batch"), [(None, 4), (6, 4), (6, 6), (3, 16)])
+def test_a_network_scores_full_batches_and_each_image_once(data, count, batch):
+    from pipeline.scoring_input import predict
+
+    class Network:
+        """Gives each image's row, as `rows_of` reads it, and remembers the sizes of the batches."""
+
+        def predict(self, images, verbose):
+            assert verbose == 0
+            parts = [part.numpy() for part in images]
+            self.sizes = {len(part) for part in parts}
+            return rows_of(np.concatenate(parts))[:, None]
+
+    network = Network()
+    found = predict(network, data, "train", batch, count)
+    assert found[:, 0].astype(int).tolist() == list(range(count or N_TRAIN))
+    assert network.sizes == {batch}
+
+
+def test_no_iteration_waits_for_a_thread_that_tunes(data):
+    from pipeline.input_pipeline import training_batches
+    from pipeline.scoring_input import images_in_order
+
+    pipelines = images_in_order(data, "val", 4), training_batches(data, params_of(), None, 1)
+    assert [each.options().autotune.enabled for each in pipelines] == [False, False]
+
+
 def test_an_images_change_does_not_depend_on_its_neighbours():
     augment = build_augment(AugmentParams(horizontal_flip=0.5), seed=3)
     images = np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 1), dtype=np.uint8)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.params import Params
-from pipeline.scoring_input import images_in_order
+from pipeline.scoring_input import AHEAD, images_in_order, options
 from pipeline.shards import Processed
 from pipeline.training.sampling import draw_copies, repeat_factors
 
@@ -97,10 +97,8 @@ def feature_batches(
 
     batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_batches).map(load)
     steps = -(-len(features) // batch) * (epochs - first_epoch)
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+    return batches.prefetch(AHEAD).with_options(options())
 
 
 def rows_of_feature_batch(labels: NDArray[np.float32], params: Params, epoch: int, step: int) -> NDArray[np.int64]:
