@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,8 @@ def build_augment(params: AugmentParams, seed: int) -> Augment:
         contrast_limit=(-params.contrast, params.contrast),
         p=1.0,
     )
-    pipeline = Compose([spatial, contrast, HorizontalFlip(p=params.horizontal_flip)], seed=seed)
+    steps = [spatial, *_detail(params), contrast, HorizontalFlip(p=params.horizontal_flip)]
+    pipeline = Compose(steps, seed=seed)
 
     lock = threading.Lock()
 
@@ -58,3 +60,15 @@ def build_augment(params: AugmentParams, seed: int) -> Augment:
         return changed
 
     return augment
+
+
+def _detail(params: AugmentParams) -> list[Any]:
+    """Return what softens and sharpens, each every second image; nothing where the parameters are 0."""
+    from albumentations import GaussianBlur, UnsharpMask
+
+    steps: list[Any] = []
+    if params.blur > 0:
+        steps.append(GaussianBlur(sigma_limit=(0.0, params.blur), p=0.5))
+    if params.sharpen > 0:
+        steps.append(UnsharpMask((7, 7), sigma_limit=(1.0, 1.0), alpha=(0.0, params.sharpen), threshold=0, p=0.5))
+    return steps

@@ -291,6 +291,18 @@ def test_augmentation_of_nothing_changes_nothing():
     np.testing.assert_array_equal(build_augment(NO_CHANGE, seed=3)(0, np.arange(3), images), images)
 
 
+@pytest.mark.parametrize(("key", "value", "least", "most"), [("blur", 2.0, 0.1, 1.0), ("sharpen", 1.0, 1.0, 2.0)])
+def test_every_second_image_is_softer_or_sharper_by_at_most_what_is_said(key, value, least, most):
+    noise = np.random.default_rng(0).normal(128, 8, (200, 32, 32, 1)).astype(np.uint8)  # not cut off at 0 or 255
+    changed = build_augment(dataclasses.replace(NO_CHANGE, **{key: value}), seed=3)(0, np.arange(200), noise)
+    detail = changed.std(axis=(1, 2, 3)) / noise.std(axis=(1, 2, 3))
+    assert ((least <= detail) & (detail <= most)).all()
+    assert abs(detail.mean() - 1) > 0.1
+    same = (changed == noise).all(axis=(1, 2, 3)).mean()
+    assert 0.35 < same < 0.65
+    np.testing.assert_allclose(changed.mean(axis=(1, 2, 3)), noise.mean(axis=(1, 2, 3)), atol=1)
+
+
 def test_a_certain_flip_is_a_mirror_image():
     images = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 1), dtype=np.uint8)
     flip = NO_CHANGE.__class__(rotate=0.0, shift=0.0, scale=0.0, brightness=0.0, contrast=0.0, horizontal_flip=1.0)

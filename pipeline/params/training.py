@@ -44,6 +44,12 @@ class AugmentParams:
     scale: Annotated[float, Field(ge=0, le=0.5, description="zoom in or out by up to this share")] = 0.08
     brightness: Annotated[Fraction, Field(description="change by up to this share")] = 0.1
     contrast: Annotated[Fraction, Field(description="change by up to this share")] = 0.1
+    blur: Annotated[
+        float, Field(ge=0, le=10, description="soften every second image by a Gaussian of up to so many pixels")
+    ] = 0.0
+    sharpen: Annotated[
+        Fraction, Field(description="sharpen every second image, its detail to up to 1 + sharpen times")
+    ] = 0.0
     horizontal_flip: Annotated[Fraction, Field(description="probability of a mirror image")] = 0.0
     mixup: Annotated[
         float, Field(ge=0, le=4, description="mix pairs of a batch, weights from Beta(mixup, mixup); 0 does not")
