@@ -98,6 +98,7 @@ class Trainer:
             share = self.place.replicas / self._params.train.batch_size
             loss = build_loss(self._params.loss, self._labels, share)
             model.compile(optimizer, loss, metrics=[reported_loss(loss)], jit_compile=use_xla(self._params))
+            build_measures(model, self._labels.shape[1])
             optimizer.build(model.trainable_variables)
             self._state.enter(phase.name, optimizer)
         if not phase.cached:
@@ -215,6 +216,14 @@ def set_up(params: Params) -> None:
     if params.train.deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy(params.train.precision)
+
+
+def build_measures(model: Any, findings: int) -> None:
+    """Let loss and metrics make their variables now: before the first step Keras would run all the network for that."""
+    labels, probabilities = np.zeros((1, findings), np.float32), np.full((1, findings), 0.5, np.float32)
+    model.compute_loss(y=labels, y_pred=probabilities)
+    model.compute_metrics(None, labels, probabilities)
+    model.reset_metrics()
 
 
 def use_xla(params: Params) -> bool:
