@@ -97,7 +97,7 @@ def fetch_files(root: Path, name: str, commit: str, paths: Sequence[str], out: P
     UserError
         If the cache no longer has one of them.
     """
-    from dvc.api import DVCFileSystem  # type: ignore[import-untyped]  # DVC ships no types
+    from dvc.api import DVCFileSystem
 
     files = DVCFileSystem(str(root), rev=commit)
     for path in paths:

@@ -29,7 +29,7 @@ def images_in_order(
     """
     import tensorflow as tf
 
-    count = min(count or len(data.rows(split)), len(data.rows(split)))
+    count = _existing(data, split, count)
     records = tf.data.TFRecordDataset(data.files(split)).take(count)
     if full:
         records = records.concatenate(records.repeat().take(-count % batch_size))
@@ -46,17 +46,22 @@ def images_in_order(
 def predict(
     model: Any, data: Processed, split: str, batch_size: int, count: int | None = None, *, mirrored: bool = False
 ) -> NDArray[np.float32]:
-    """Return the model's probabilities for a split, or for its images mirrored left to right.
+    """Return the model's outputs, such as probabilities, for a split, or for its images mirrored left to right.
 
     Returns
     -------
-    ndarray of shape (n_images, n_findings), dtype=float32
+    ndarray of shape (n_images, n_outputs), dtype=float32
         In the order of `data.rows(split)`.
     """
-    count = min(count or len(data.rows(split)), len(data.rows(split)))
+    count = _existing(data, split, count)
     # Full batches alone: a last one of another shape would be traced anew, which takes as long as 400 small images.
     images = images_in_order(data, split, batch_size, count, mirrored=mirrored, full=True)
     return np.asarray(model.predict(images, verbose=0)[:count], np.float32)
+
+
+def _existing(data: Processed, split: str, count: int | None) -> int:
+    """Return how many of the wanted images a split has; None wants all."""
+    return min(count or len(data.rows(split)), len(data.rows(split)))
 
 
 def pixels_of(records: Any, size: int) -> Any:

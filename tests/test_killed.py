@@ -46,7 +46,7 @@ def die(folder: Path, processed: Path, moment: str) -> None:
 
 def interrupt(folder: Path, processed: Path) -> None:
     """Press Ctrl-C within the second epoch, after its second step."""
-    command = [sys.executable, str(SCRIPT), "step", "1:1", "train", str(processed), "models"]
+    command = [sys.executable, str(SCRIPT), "wait", "1:1", "train", str(processed), "models"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=folder, text=True, **pipes) as process:
         assert process.stdout is not None

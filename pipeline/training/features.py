@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.params import Params
-from pipeline.scoring_input import AHEAD, images_in_order, options
+from pipeline.scoring_input import AHEAD, options, predict
 from pipeline.shards import Processed
 from pipeline.training.sampling import draw_copies, repeat_factors
 
@@ -33,7 +33,7 @@ def pooled_features(model: "keras.Model", data: Processed, split: str, batch_siz
         In the order of `data.rows(split)`.
     """
     extractor = _EXTRACTORS.get(model) or _extractor_of(model)
-    return np.asarray(extractor.predict(images_in_order(data, split, batch_size), verbose=0), np.float32)
+    return predict(extractor, data, split, batch_size)
 
 
 def head_of(model: "keras.Model") -> "keras.Model":
