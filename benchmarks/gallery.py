@@ -1,4 +1,4 @@
-"""A contact sheet of simulated films: normals, scanners, devices, and every finding mild and gross beside its box.
+"""A contact sheet of simulated films: normals, children, scanners, devices, each finding mild and gross beside its box.
 
     python benchmarks/gallery.py [--out docs/images/gallery.jpg]
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from pipeline.datasets.simulated.anatomy import Anatomy, draw_anatomy
 from pipeline.datasets.simulated.boxes import find_boxes
+from pipeline.datasets.simulated.child import as_child
 from pipeline.datasets.simulated.devices import KINDS, Device
 from pipeline.datasets.simulated.film import draw_acquisition, expose
 from pipeline.datasets.simulated.pneumonia import form
@@ -106,6 +107,26 @@ def normals() -> list[Cell]:
     return cells
 
 
+def children() -> list[Cell]:
+    """Return children without findings, some with their arms held up."""
+    cells = []
+    for view in ("PA", "AP"):
+        for age in (1, 4, 8, 13):
+            person = child(age)
+            cells.append(Cell(film(person, view), f"{view}, {'girl' if person[1].sex == 'F' else 'boy'}, {age}"))
+    return cells
+
+
+def child(age: int) -> tuple[int, Anatomy]:
+    """Return the first child of an age."""
+    for number in range(1, 10_000):
+        rng = np.random.default_rng([SEED, number, 0])
+        anatomy = as_child(draw_anatomy(rng), rng)
+        if anatomy.age == age:
+            return number, anatomy
+    raise AssertionError(age)
+
+
 def scanners() -> list[Cell]:
     """Return a man and a woman on each kind of scanner."""
     man, woman = (first(sex, lambda a: abs(a.habitus) < 0.5) for sex in ("M", "F"))
@@ -182,7 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/images/gallery.jpg"))
     out = parser.parse_args().out
-    rows = [normals(), scanners(), with_devices(), findings(), pneumonias()]
+    rows = [normals(), children(), scanners(), with_devices(), findings(), pneumonias()]
     picture = np.vstack([sheet(cells) for cells in rows])
     quality = write(picture, out)
     print(f"{out}: {picture.shape[1]} x {picture.shape[0]} pixels, quality {quality}, {out.stat().st_size:,} bytes")

@@ -16,6 +16,7 @@ from pipeline.datasets.simulated.anatomy import Anatomy, draw_anatomy
 from pipeline.datasets.simulated.body import soft_tissue
 from pipeline.datasets.simulated.boxes import MOST, VISIBLE, Box, find_boxes
 from pipeline.datasets.simulated.canvas import Canvas
+from pipeline.datasets.simulated.child import as_child
 from pipeline.datasets.simulated.cohort import Film, Patient, draw_patient
 from pipeline.datasets.simulated.film import Acquisition, chest_of, draw_acquisition, expose, soft_thickness
 from pipeline.datasets.simulated.opacities import draw
@@ -129,7 +130,10 @@ def cases(draw: st.DrawFn) -> tuple[Anatomy, Sign, Acquisition]:
     side, both = draw(st.integers(0, 1)), draw(st.booleans()) and name in TWO_SIDED
     sign = Sign(name=name, severity=draw(st.floats(0, 1)), side=side, both=both, seed=draw(st.integers(0, 2**31)))
     acquisition = draw_acquisition(draw(st.sampled_from(("PA", "AP"))), 428.0, rng)
-    return draw_anatomy(rng), sign, replace(acquisition, noise=0.0, marked=False)
+    anatomy = draw_anatomy(rng)
+    if draw(st.booleans()):
+        anatomy = as_child(anatomy, rng)
+    return anatomy, sign, replace(acquisition, noise=0.0, marked=False)
 
 
 @given(cases())

@@ -138,6 +138,7 @@ class SimulateParams:
     prevalence_scale: Annotated[
         float, Field(ge=0.05, le=20, description="multiplies the odds of falling ill (even), of each finding (nih)")
     ] = 1.0
+    children: Annotated[Fraction, Field(description="share of the patients who are 1 to 15 years old")] = 0.05
     severity: Annotated[
         list[Fraction], Field(min_length=2, max_length=2, description="range of severities: 0 is subtle, 1 gross")
     ] = field(default_factory=lambda: [0.4, 1.0])

@@ -69,6 +69,13 @@ class Anatomy:
         Rotation about the patient's long axis on this film, degrees; positive turns his front to his left.
     supine : bool
         Taken from the front at the bedside, so that the scapulae lie over the lungs and the clavicles high.
+    youth : float
+        0 is grown up, 1 one year old; what a child's chest has that an adult's has not goes by it.
+    size : float
+        Width of the chest beside an adult's. A child fills a smaller detector: lengths here are those of an adult of
+        his proportions, and the film's pixels are smaller by this.
+    raised : bool
+        Arms held up beside the head, as young children's are.
     """
 
     sex: Literal["M", "F"]
@@ -93,6 +100,9 @@ class Anatomy:
     shoulders: float = 0.0
     turn: float = 0.0
     supine: bool = False
+    youth: float = 0.0
+    size: float = 1.0
+    raised: bool = False
 
     def across(self, x: FloatOrArray, z: float) -> FloatOrArray:
         """Return where a point `x` beside and `z` before the middle of the chest falls on the film, millimetres."""
@@ -223,6 +233,9 @@ def mediastinal_border(anatomy: Anatomy, side: int, rows: Array) -> Array:
         knots += [(base - 38, heart), (base - 10, heart), (base + 20, 0.9 * heart), (base + 60, 0.6 * heart)]
     heights, widths = zip(*knots, strict=True)
     border = np.interp(rows, heights, widths)
+    # The thymus fills the angle between the vessels of the neck and the heart.
+    border += anatomy.youth**2 * np.interp(rows, [top + 10, top + 60, base - 90, base - 50], [0, 10, 8, 0])
     window = max(1, round(17 / float(rows[1] - rows[0])))
-    smooth = np.convolve(np.pad(border, window, mode="edge"), np.ones(window) / window, mode="same")
+    padded = np.concatenate([np.full(window, border[0]), border, np.full(window, border[-1])])
+    smooth = np.convolve(padded, np.ones(window) / window, mode="same")
     return smooth[window:-window].astype(np.float32)

@@ -22,21 +22,29 @@ def soft_tissue(canvas: Canvas, anatomy: Anatomy, arms: float) -> Array:
         Distance of the elbows from the trunk, millimetres.
     """
     field = canvas.coarse
-    heavy, top = anatomy.habitus, anatomy.apex
-    trunk = anatomy.half_width + max(24.0, 46 + 13 * heavy)
+    heavy, top, young = anatomy.habitus, anatomy.apex, anatomy.youth
+    trunk = anatomy.half_width + max(24.0 - 6 * young, 46 - 20 * young + 13 * heavy)
     raised = top - anatomy.shoulders
     heights = [-220, raised - 52, raised - 30, raised - 8, raised + 20, top + 70, top + 115, top + 160, 80, 220]
     halves = [62 + 5 * heavy, 68 + 6 * heavy, 98, 172, 232, 236, trunk + 26, trunk + 8, trunk, trunk + 2 + 7 * heavy]
+    halves[0] += 45 * young  # the head
+    if anatomy.raised:
+        halves[3:7] = [132, trunk - 16, trunk - 2, trunk + 8]
     half = _smooth(np.interp(field.rows, heights, halves), 18 / field.pitch)[:, None]
     levels = [-220, top - 30, top + 20, top + 70, 0, 80, 140, 220]
-    depth = np.interp(field.rows, levels, [12.0, 11.5, 13.2, 16.2, 18.5, 19.5, 20.5, 21])[:, None]
-    depth = depth + 1.4 * heavy * np.clip((field.y + 200) / 200, 0.3, 1)
+    depth = np.interp(field.rows, levels, [12.0, 11.5, 13.2, 16.2, 18.5, 19.5, 20.5, 21])[:, None].astype(np.float32)
+    depth += 1.4 * heavy * np.clip((field.y + 200) / 200, 0.3, 1)
     edge = np.clip(np.abs(field.x) / half, 0, 1)
     body = depth * np.sqrt(1 - edge**3.8)
     for direction in DIRECTION:
-        shoulder = np.array([direction * (anatomy.half_width + 52), raised + 52])
+        shoulder = np.array([direction * (anatomy.half_width + 52 - 24 * young), raised + 52])
         elbow = shoulder + 1.7 * (np.array([direction * (trunk + 50 + arms), 200.0]) - shoulder)
-        body = np.maximum(body, _limb(field, shoulder, elbow, 46 + 7 * heavy))
+        if anatomy.raised:
+            shoulder[1] -= 30
+            elbow = shoulder + np.array([direction * (60 + arms), -200.0])
+        body = np.maximum(body, _limb(field, shoulder, elbow, 46 - 14 * young + 7 * heavy))
+    if young > 0:
+        body = np.maximum(body, 14 * young * field.blob((0.0, top - 95.0), (62.0, 24.0)))  # the chin
     tissue: Array = canvas.enlarge(field.blur(body.astype(np.float32), 2.5))
     return tissue
 
@@ -66,7 +74,10 @@ def aortic_calcium(canvas: Canvas, anatomy: Anatomy) -> Array:
     angle = np.linspace(-1.5, 0.9, 12)
     centre = np.array([anatomy.shift + 23, anatomy.apex + 63])
     rim = centre + np.stack([15 * np.cos(angle), 16 * np.sin(angle)], 1)
-    return canvas.blur(canvas.strokes([(rim, 2.4, 1.0)]), 0.6) * np.float32(1.6 * anatomy.calcium)
+    calcium = canvas.empty()
+    knob, here = canvas.around((centre[0], centre[1]), 22)
+    calcium[here] = knob.blur(knob.strokes([(rim, 2.4, 1.0)], full=1.6 * anatomy.calcium), 0.6)
+    return calcium
 
 
 def breasts(canvas: Canvas, anatomy: Anatomy) -> Array:
@@ -105,8 +116,9 @@ def bowel_gas(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> Arr
         for _ in range(int(rng.integers(2, 6))):
             centre = (rng.uniform(40, 125) * rng.choice([1, 1, -1]), anatomy.domes[1] + rng.uniform(45, 120))
             radius = rng.uniform(9, 20)
-            pouch = np.clip(1 - (field.radius(centre) / np.float32(radius)) ** 2, 0, 1)
-            gas = gas + np.sqrt(pouch) * np.float32(0.16 * radius)
+            near, here = field.around(centre, radius)
+            pouch = np.clip(1 - (near.radius(centre) / np.float32(radius)) ** 2, 0, 1)
+            gas[here] += np.sqrt(pouch) * np.float32(0.16 * radius)
     return canvas.enlarge(field.blur(gas, 1.6))
 
 
@@ -129,15 +141,17 @@ def skin_folds(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> Ar
 
 def _limb(field: Canvas, start: _Points, end: _Points, radius: float) -> Array:
     """Return a cylinder between two points, a little flattened along the ray."""
-    way = end - start
-    share = ((field.x - start[0]) * way[0] + (field.y - start[1]) * way[1]) / float(way @ way)
-    share = np.clip(share, 0, 1)
-    squared = (field.x - start[0] - share * way[0]) ** 2 + (field.y - start[1] - share * way[1]) ** 2
-    chord: Array = (0.24 * np.sqrt(np.clip(radius**2 - squared, 0, None))).astype(np.float32)
+    (x, y), (wide, high) = start.tolist(), (end - start).tolist()  # plain numbers keep the field's precision
+    across, down = field.x - x, field.y - y
+    share = across * (wide / (wide**2 + high**2)) + down * (high / (wide**2 + high**2))
+    np.clip(share, 0, 1, out=share)
+    squared = (across - share * wide) ** 2 + (down - share * high) ** 2
+    chord: Array = np.sqrt(np.maximum(radius**2 - squared, 0))
+    chord *= np.float32(0.24)
     return chord
 
 
 def _smooth(values: npt.NDArray[np.float64], window: float) -> Array:
     width = 2 * max(1, round(window / 2)) + 1
-    padded = np.pad(values, width // 2, mode="edge")
+    padded = np.concatenate([np.full(width // 2, values[0]), values, np.full(width // 2, values[-1])])
     return np.convolve(padded, np.ones(width) / width, mode="valid").astype(np.float32)

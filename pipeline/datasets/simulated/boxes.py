@@ -87,6 +87,8 @@ def find_boxes(size: int, anatomy: Anatomy, signs: tuple[Sign, ...], acquisition
     For the others, vessels, bones, what lies on the patient and noise are left out, and so are displacements of the
     mediastinum, a sign that lies elsewhere than the finding. A raised diaphragm counts beside the opacity over it.
     """
+    if not signs:
+        return []
     canvas = Canvas(min(size, GRID))
     chest = chest_of(anatomy, signs, acquisition)
     drawings = _Drawings(canvas, acquisition, soft_tissue(canvas, chest, 30))
@@ -126,10 +128,11 @@ class _Drawings:
     def film(self, chest: Anatomy, signs: tuple[Sign, ...]) -> Array:
         """Return the gray levels of a chest with some findings, in the place of the drawn field."""
         if chest not in self.empty:
-            blood = self.canvas.empty() + np.float32(_BLOOD_CM)
+            scene = new_scene(self.canvas, chest)
+            blood = scene.canvas.empty() + np.float32(_BLOOD_CM)
             for side in (0, 1):
-                blood += self.canvas.blob(hilum(chest, side), (10, 17)) * np.float32(1.2)
-            self.empty[chest] = new_scene(self.canvas, chest), blood
+                blood += scene.canvas.blob(hilum(chest, side), (10, 17)) * np.float32(1.2)
+            self.empty[chest] = scene, blood
         empty, blood = self.empty[chest]
         scene = replace(empty, air=empty.air.copy(), added=empty.added.copy(), markings=empty.markings.copy())
         for sign in signs:
@@ -145,7 +148,7 @@ class _Drawings:
     def _drawn(self, chest: Anatomy, sign: Sign) -> Scene:
         if (chest, sign) not in self.alone:
             empty = self.empty[chest][0]
-            nothing = self.canvas.empty
+            nothing = empty.canvas.empty
             scene = replace(empty, air=nothing(), added=nothing(), markings=empty.markings.copy())
             draw(scene, sign)
             self.alone[chest, sign] = scene

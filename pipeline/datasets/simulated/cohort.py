@@ -5,12 +5,13 @@ some 7 to 13 % for each finding: with a few thousand films a finding at NIH's ra
 or its interval useless.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from pipeline.datasets.simulated.anatomy import Anatomy, draw_anatomy
+from pipeline.datasets.simulated.child import as_child
 from pipeline.datasets.simulated.circumstances import draw_circumstances, draw_equipment
 from pipeline.datasets.simulated.course import draw_course
 from pipeline.datasets.simulated.devices import Device
@@ -28,6 +29,7 @@ VESSELS: Final = MAX_FILMS + 1
 COURSE: Final = 8
 EQUIPMENT: Final = 9
 LABELS: Final = 10
+CHILD: Final = 11
 CIRCUMSTANCES: Final = 20  # and the film's number
 SPOILING: Final = 30  # and the film's number
 SPOILT: Final = 40  # and the film's number
@@ -101,12 +103,18 @@ def draw_patient(params: SimulateParams, number: int) -> Patient:
     rng = generator(params, number, ANATOMY)
     anatomy = draw_anatomy(rng)
     count = film_count(rng)
+    young = generator(params, number, CHILD)
+    if young.random() < params.children:
+        anatomy = as_child(anatomy, young)
     equipment = draw_equipment(generator(params, number, EQUIPMENT))
     age, films = anatomy.age, []
     for film, signs in enumerate(draw_course(params, count, generator(params, number, COURSE))):
         columns, rows, spacing = _DETECTORS[int(rng.choice(len(_DETECTORS), p=[0.6, 0.25, 0.15]))]
         own = generator(params, number, CIRCUMSTANCES + film)
         acquisition, devices = draw_circumstances(params, signs, equipment, columns * spacing, own)
+        if anatomy.youth > 0:  # no detector is made for every size of child
+            zoom = float(np.clip(young.normal(1.12, 0.1), 0.92, 1.35))
+            acquisition = replace(acquisition, magnification=acquisition.magnification * zoom)
         films.append(
             Film(
                 patient=number,
@@ -114,7 +122,7 @@ def draw_patient(params: SimulateParams, number: int) -> Patient:
                 age=age,
                 columns=columns,
                 rows=rows,
-                spacing=spacing,
+                spacing=round(spacing * anatomy.size, 6),
                 signs=signs,
                 acquisition=acquisition,
                 devices=devices,

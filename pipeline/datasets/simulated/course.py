@@ -35,9 +35,10 @@ NIH_COUNTS: Final[dict[str, int]] = {
 """Films of ChestX-ray14 with each finding (`Data_Entry_2017_v2020.csv`; Wang et al., CVPR 2017)."""
 
 # Tetrachoric correlations of the labels of ChestX-ray14, below the diagonal, in the order of NIH14: the correlation of
-# two normal variables that exceed their thresholds together as often as the two labels stand on one film. Approximate:
-# the pairs were not recounted from the table. The shares of films without and with one finding, which were not fitted,
-# come out within two points of the published ones (docs/datasets/simulated.md).
+# two normal variables that exceed their thresholds together as often as the two labels stand on one film. The ten most
+# frequent pairs are those counted in the full table (tests/test_simulated_cohort.py says by whom); the others were not
+# recounted. The shares of films with none, one, two and more findings, which were not fitted, come out within three
+# points of the counted ones (docs/datasets/simulated.md).
 _CORRELATIONS: Final[tuple[tuple[float, ...], ...]] = (
     (),
     (0.07,),

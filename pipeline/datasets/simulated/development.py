@@ -18,6 +18,7 @@ _LUNG_CM, _HEART_CM = 9.0, 20.0  # what the film curve is fitted to, as automati
 _MIDDLE = 0.1  # of the film curve, from lung (0) to heart (1)
 _SCATTERED_CM = 15.0
 _VEIL = 0.055  # mean exposure that one unit of `Scanner.scatter` adds behind a chest
+_BLACK = 1e-12  # of the whitest: no gray level is told from 0 there
 _SMALL = 96  # pixels a side on which scatter and equalisation are computed
 
 
@@ -46,11 +47,11 @@ def scattered(thickness: Array, scanner: Scanner, field: float) -> Array:
         spread by a Gaussian (a convolution of the primary as in Love & Kruger, Med Phys 1987;14:178-185).
     """
     size = len(thickness)
-    small = min(size, _SMALL)
-    slab = np.asarray(cv2.resize(thickness, (small, small), interpolation=cv2.INTER_AREA), np.float32)
+    slab = _shrunk(thickness, _SMALL)
+    small = len(slab)
     source = slab * primary(slab) * np.float32(scanner.scatter / _SCATTERED_CM)
     spread = cv2.GaussianBlur(source, (0, 0), scanner.scatter_width * small / field, borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(cv2.resize(spread, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
+    return _enlarged(np.asarray(spread, np.float32), size)
 
 
 def exposure_noise(exposure: Array, acquisition: Acquisition, rng: np.random.Generator) -> Array:
@@ -58,8 +59,7 @@ def exposure_noise(exposure: Array, acquisition: Acquisition, rng: np.random.Gen
     pitch = acquisition.field / len(exposure)
     grain = acquisition.noise * 1.64 / pitch * np.exp(-ATTENUATION * 10 / 2)
     quanta = rng.standard_normal(exposure.shape, dtype=np.float32)
-    quanta *= np.float32(grain)
-    quanta *= cv2.sqrt(exposure)
+    cv2.multiply(quanta, cv2.sqrt(exposure), dst=quanta, scale=grain)
     quanta += exposure
     return quanta
 
@@ -106,25 +106,38 @@ def develop(
         0 is black.
     """
     scanner = SCANNERS[acquisition.scanner]
-    pitch = acquisition.field / len(thickness)
-    veil = scattered(thickness, scanner, acquisition.field)
-    dense = thickness if added is None else thickness + added
-    exposure = primary(dense)
-    exposure += veil
+    size = len(thickness)
+    pitch, slab = acquisition.field / size, _shrunk(thickness, _SMALL)
+    exposure = primary(thickness if added is None else thickness + added)
+    exposure += _enlarged(scattered(slab, scanner, acquisition.field), size)
     if scanner.blur > 0.25 * pitch:
         exposure = np.asarray(cv2.GaussianBlur(exposure, (0, 0), scanner.blur / pitch), np.float32)
     if acquisition.noise > 0:
         exposure = exposure_noise(exposure, acquisition, rng)
-    depth = _processed(_depth(exposure), thickness, scanner, acquisition)
+    depth = _processed(_depth(exposure), slab, scanner, acquisition)
     levels = _curve(depth, acquisition)
     levels = collimate(levels, acquisition.collimation, acquisition.field, acquisition.lean, scanner.border)
     pixels: npt.NDArray[np.uint8] = np.clip(levels, 0, 255).astype(np.uint8)
     return pixels
 
 
+def _shrunk(image: Array, size: int) -> Array:
+    """Return an image at `size` pixels a side, or as it is if it has no more."""
+    if len(image) <= size:
+        return image
+    return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _enlarged(image: Array, size: int) -> Array:
+    if len(image) == size:
+        return image
+    return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
 def _depth(exposure: Array) -> Array:
     """Return log exposure in centimetres of water without scatter."""
-    depth = np.asarray(cv2.log(np.maximum(exposure, np.float32(1e-4))), np.float32)
+    depth = np.maximum(exposure, np.float32(1e-4))
+    cv2.log(depth, dst=depth)
     depth *= np.float32(-1 / ATTENUATION)
     return depth
 
@@ -138,23 +151,21 @@ def _range(scanner: Scanner) -> tuple[float, float]:
     return lung, heart
 
 
-def _processed(depth: Array, thickness: Array, scanner: Scanner, acquisition: Acquisition) -> Array:
-    """Enhance or soften edges and compress the range; `thickness` is the patient's, without noise and devices."""
+def _processed(depth: Array, slab: Array, scanner: Scanner, acquisition: Acquisition) -> Array:
+    """Enhance or soften edges and compress the range; `slab` is the patient, small, without noise and devices."""
     size, field = len(depth), acquisition.field
     factor = (1 + scanner.edge) * acquisition.detail
     if factor != 1:
-        less = min(size, 2 * _SMALL)
-        smooth = cv2.resize(depth, (less, less), interpolation=cv2.INTER_AREA)
-        smooth = cv2.GaussianBlur(smooth, (0, 0), max(0.3, scanner.edge_width * less / field))
-        smooth = cv2.resize(smooth, (size, size), interpolation=cv2.INTER_LINEAR)
-        depth = np.asarray(cv2.addWeighted(depth, factor, smooth, 1 - factor, 0), np.float32)
+        smooth = _shrunk(depth, 2 * _SMALL)
+        sigma = max(0.3, scanner.edge_width * len(smooth) / field)
+        smooth = np.asarray(cv2.GaussianBlur(smooth, (0, 0), sigma), np.float32)
+        depth = np.asarray(cv2.addWeighted(depth, factor, _enlarged(smooth, size), 1 - factor, 0), np.float32)
     if scanner.equalisation > 0:
-        small = min(size, _SMALL)
         lung, heart = _range(scanner)
-        coarse = np.asarray(cv2.resize(thickness, (small, small), interpolation=cv2.INTER_AREA), np.float32)
-        slow = cv2.GaussianBlur(_depth(primary(coarse) + _VEIL * scanner.scatter), (0, 0), 25 * small / field)
-        slow = np.asarray(cv2.resize(slow, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
-        depth = depth - np.float32(scanner.equalisation) * (slow - np.float32((lung + heart) / 2))
+        slow = _depth(primary(slab) + _VEIL * scanner.scatter)
+        slow = np.asarray(cv2.GaussianBlur(slow, (0, 0), 25 * len(slab) / field), np.float32)
+        slow = np.float32(scanner.equalisation) * (slow - np.float32((lung + heart) / 2))
+        depth = depth - _enlarged(slow, size)
     return depth
 
 
@@ -165,14 +176,17 @@ def _curve(depth: Array, acquisition: Acquisition) -> Array:
     scale = (heart - lung) / (_HEART_CM - _LUNG_CM)
     middle = np.float32(lung + _MIDDLE * (heart - lung) + scale * acquisition.exposure)
     width = np.float32(scale * acquisition.contrast)
-    curve = np.asarray(cv2.exp((middle - depth) / width), np.float32)
+    curve: Array = (middle - depth) / width
+    cv2.exp(curve, dst=curve)
     curve += 1
-    np.divide(1, curve, out=curve)
     floor = float(1 / (1 + np.exp(middle / width)))
-    curve -= np.float32(floor)
-    curve *= np.float32(1 / (1 - floor))
+    np.divide(np.float32(1 / (1 - floor)), curve, out=curve)
+    curve -= np.float32(floor / (1 - floor))
     if acquisition.gamma != 1:
-        curve = np.asarray(cv2.pow(np.maximum(curve, np.float32(0)), acquisition.gamma), np.float32)
+        np.maximum(curve, np.float32(_BLACK), out=curve)
+        cv2.log(curve, dst=curve)  # OpenCV's logarithm and exponential take a third of the time of its power
+        curve *= np.float32(acquisition.gamma)
+        cv2.exp(curve, dst=curve)
     curve *= np.float32(scanner.shoulder * acquisition.white - scanner.toe)
     curve += np.float32(scanner.toe)
     return curve

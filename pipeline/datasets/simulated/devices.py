@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.datasets.simulated.anatomy import DIRECTION, Anatomy, lateral_wall
-from pipeline.datasets.simulated.canvas import Array, Canvas
+from pipeline.datasets.simulated.canvas import Array, Canvas, Line
 
 KINDS: Final = ("drain", "tracheal_tube", "venous_line", "gastric_tube", "electrodes", "pacemaker")
 """What `draw_devices` can draw."""
@@ -91,12 +91,12 @@ def _curve(points: list[tuple[float, float]], steps: int = 48) -> _Points:
 def _tube(canvas: Canvas, way: _Points, width: float, wall: float, stripe: float) -> Array:
     """Draw a tube: walls of `wall` cm seen edge on, half as much between them, and an opaque stripe of `stripe` cm."""
     top = max(wall, stripe, 1e-3)
-    body = canvas.strokes([(way, width, wall / top), (way, 0.6 * width, 0.5 * wall / top)])
+    body = [(way, width, wall / top), (way, 0.6 * width, 0.5 * wall / top)]
     offset = np.gradient(way, axis=0)
     length = np.maximum(np.hypot(offset[:, 0], offset[:, 1]), 1e-6)
     aside = way + 0.2 * width * np.stack([-offset[:, 1], offset[:, 0]], 1) / length[:, None]
-    marked = canvas.strokes([(aside, min(2.0, 0.4 * width), stripe / top)])
-    return np.maximum(body, marked) * np.float32(top)
+    marked = [(aside, min(2.0, 0.4 * width), stripe / top)]
+    return canvas.strokes(body, marked, full=top)
 
 
 def _tracheal_tube(canvas: Canvas, anatomy: Anatomy, _side: int, rng: np.random.Generator) -> Array:
@@ -141,16 +141,18 @@ def _drain(canvas: Canvas, anatomy: Anatomy, side: int, rng: np.random.Generator
 def _electrodes(canvas: Canvas, _anatomy: Anatomy, _side: int, rng: np.random.Generator) -> Array:
     """Draw three to five electrodes on the skin, and their cables hanging down or over a shoulder."""
     spots = [(-95, -118), (95, -118), (100, 40), (-100, 40), (-10, 20)][: int(rng.integers(3, 6))]
-    added = canvas.empty()
+    cables: list[list[Line]] = []
+    skin = canvas.empty()
     leave = (float(rng.normal(0, 60)), 240.0) if rng.random() < 0.6 else (float(rng.choice([-190, 190])), -240.0)
     for x, y in spots:
         start = (x + float(rng.normal(0, 14)), y + float(rng.normal(0, 16)))
         bend = ((start[0] + leave[0]) / 2 + rng.normal(0, 40), (start[1] + leave[1]) / 2 + rng.normal(0, 20))
-        way = _curve([start, bend, (leave[0] + rng.normal(0, 14), leave[1])])
-        snap = canvas.inside(5 - canvas.radius(start)) * np.float32(4)
-        pad = canvas.inside(14 - canvas.radius(start)) * np.float32(0.35)
-        added = np.maximum(added, np.maximum(canvas.strokes([(way, 1.5, 0.9)]) * 3.0, np.maximum(snap, pad)))
-    return added
+        cables.append([(_curve([start, bend, (leave[0] + rng.normal(0, 14), leave[1])]), 1.5, 0.9)])
+        near, here = canvas.around(start, 20)
+        snap = near.inside(5 - near.radius(start)) * np.float32(4)
+        pad = near.inside(14 - near.radius(start)) * np.float32(0.35)
+        skin[here] = np.maximum(skin[here], np.maximum(snap, pad))
+    return np.maximum(skin, canvas.strokes(*cables, full=3.0), out=skin)
 
 
 def _pacemaker(canvas: Canvas, anatomy: Anatomy, side: int, rng: np.random.Generator) -> Array:
@@ -159,19 +161,18 @@ def _pacemaker(canvas: Canvas, anatomy: Anatomy, side: int, rng: np.random.Gener
     pocket = (direction * (104 + float(rng.normal(0, 6))), anatomy.apex + 62 + float(rng.normal(0, 8)))
     case = np.array([(-22, -10), (-14, -22), (14, -22), (22, -10), (22, 14), (10, 24), (-10, 24), (-22, 14)])
     turned = case @ cv2.getRotationMatrix2D((0, 0), float(rng.normal(0, 20)), 1)[:, :2].T + pocket
-    box = canvas.strokes([(np.concatenate([turned, turned[:1]]), 3.0, 1.0)]) * 3
-    shape = np.zeros((canvas.size, canvas.size), np.uint8)
+    lines: list[list[Line]] = [[(np.concatenate([turned, turned[:1]]), 3.0, 1.0)]]
+    shape = np.zeros(canvas.shape, np.uint8)
     cv2.fillPoly(shape, [np.round((turned + 220) / canvas.pitch * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    added: Array = np.maximum(box, shape.astype(np.float32) * np.float32(9 / 255))
     vein = [pocket, (direction * 70, anatomy.apex + 20), (direction * 24, anatomy.apex + 26)]
     cava = (anatomy.shift - 22, anatomy.apex + CARINA_MM)
     base = anatomy.heart_base
     atrium = [*vein, cava, (anatomy.shift - 40, base - 44), (anatomy.shift - 26, base - 60)]
     apex = [*vein, cava, (anatomy.shift - 30, base - 34), (anatomy.shift + 12, base - 12)]
     apex += [(anatomy.shift + 0.52 * anatomy.half_width * anatomy.cardiothoracic / 0.45, base - 16)]
-    for way in (_curve(atrium), _curve(apex)):
-        added = np.maximum(added, canvas.strokes([(way, 1.9, 1.0), (way[-3:], 2.6, 1.0)]) * np.float32(3.0))
-    return added
+    lines += [[(way, 1.9, 1.0), (way[-3:], 2.6, 1.0)] for way in (_curve(atrium), _curve(apex))]
+    added: Array = shape.astype(np.float32) * np.float32(9 / 255)
+    return np.maximum(added, canvas.strokes(*lines, full=3.0), out=added)
 
 
 _DRAWINGS: Final[dict[str, Callable[[Canvas, Anatomy, int, np.random.Generator], Array]]] = {

@@ -30,7 +30,7 @@ def edema(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
         spared = np.clip((lateral_wall(anatomy, canvas.y) - scene.outwards(side)) / 22, 0, 1)
         share = np.float32(0.04 + 0.5 * severity**1.3)
         scene.fill(np.clip(wings * grain * 1.15, 0, 1) * spared * scene.lungs[side] * share)
-    lungs = scene.lungs[0] + scene.lungs[1]
+    lungs = scene.both_lungs
     scene.added += canvas.blur(canvas.strokes(septa), 0.4) * lungs * np.float32(0.15 + 0.55 * severity)
     scene.added += canvas.blur(canvas.strokes(cuffs), 0.5) * lungs * np.float32(0.5 + 0.9 * severity)
     upper = canvas.inside(hilum(anatomy, LEFT)[1] - canvas.y, 50)
@@ -59,15 +59,17 @@ def bronchial_cuffs(x: float, y: float, rng: np.random.Generator) -> list[Line]:
 def emphysema(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
     """Thin the vessels out and place bullae, thin-walled gas of over 1 cm (Hansell 2008); `reshape` does the rest."""
     scene.markings *= np.float32(0.92 - 0.6 * sign.severity)
-    lungs = scene.lungs[0] + scene.lungs[1]
+    lungs = scene.both_lungs
     for number in range(int(4 * sign.severity)):
         side, across, down, radius = rng.uniform((0, 0.4, 0.1, 13), (2, 0.75, 0.45, 27)).tolist()
-        inwards = np.float32(radius) - scene.canvas.radius(scene.place(int(side), across, down))
-        bulla = scene.canvas.inside(inwards, 2)
-        wall = bulla - scene.canvas.inside(inwards - 1.4, 2)
-        scene.markings *= 1 - 0.9 * bulla
-        scene.air += bulla * lungs * np.float32(0.9 - 0.1 * number)
-        scene.added += wall * lungs * np.float32(0.5)
+        centre = scene.place(int(side), across, down)
+        near, here = scene.canvas.around(centre, radius + 2 + scene.canvas.pitch)
+        inwards = np.float32(radius) - near.radius(centre)
+        bulla = near.inside(inwards, 2)
+        wall = bulla - near.inside(inwards - 1.4, 2)
+        scene.markings[here] *= 1 - 0.9 * bulla
+        scene.air[here] += bulla * lungs[here] * np.float32(0.9 - 0.1 * number)
+        scene.added[here] += wall * lungs[here] * np.float32(0.5)
 
 
 def fibrosis(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
@@ -90,6 +92,6 @@ def _basal(scene: Scene, severity: float) -> Array:
     anatomy, canvas = scene.anatomy, scene.canvas
     depth = np.clip((canvas.y - anatomy.apex) / (max(anatomy.domes) - anatomy.apex), 0, 1.2)
     rim = np.clip(np.abs(canvas.x) / np.maximum(lateral_wall(anatomy, canvas.y), 1), 0, 1)
-    lungs = scene.lungs[0] + scene.lungs[1]
+    lungs = scene.both_lungs
     zone: Array = np.clip(2 * (depth - 0.66 + 0.3 * severity) + 0.7 * (rim - 0.6), 0, 1) * lungs
     return zone

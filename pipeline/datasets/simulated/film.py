@@ -82,7 +82,9 @@ def expose(
     added = place(draw_devices(canvas, scene.anatomy, devices), anatomy.tilt, acquisition) if devices else None
     if acquisition.marked:
         letter = lead_letter(size, rng)
-        added = letter if added is None else added + letter
+        if added is not None:
+            letter += added
+        added = letter
     picture = develop(moved, added, metered(acquisition, scene.anatomy), rng)
     if acquisition.marked:
         annotate(picture, acquisition.view, rng)
@@ -91,7 +93,14 @@ def expose(
 
 def metered(acquisition: Acquisition, anatomy: Anatomy) -> Acquisition:
     """Return the acquisition with the exposure that this patient's size asks for, as a phototimer gives it."""
-    return replace(acquisition, exposure=acquisition.exposure + 0.8 * anatomy.habitus + 0.15 * anatomy.breast)
+    exposure = acquisition.exposure + 0.8 * anatomy.habitus + 0.15 * anatomy.breast
+    # A small body scatters little, and a lower tube voltage gives more contrast.
+    return replace(
+        acquisition,
+        exposure=exposure + 1.5 * anatomy.youth,
+        contrast=acquisition.contrast * (1 - 0.15 * anatomy.youth),
+        detail=acquisition.detail * (1 + 0.2 * anatomy.youth),
+    )
 
 
 def chest_of(anatomy: Anatomy, signs: tuple[Sign, ...], acquisition: Acquisition) -> Anatomy:
@@ -120,7 +129,11 @@ def breathe(anatomy: Anatomy, acquisition: Acquisition) -> Anatomy:
 
 def add_blood_and_heart(scene: Scene, signs: tuple[Sign, ...], blood: Array) -> None:
     """Draw the vessels of the lungs (`blood`, centimetres of water), then the heart, then a hernia before it."""
-    scene.added += blood * scene.markings * (scene.lungs[0] + scene.lungs[1]) * (1 - 0.8 * scene.water)
+    seen = scene.water * np.float32(-0.8)
+    seen += 1
+    for share in (blood, scene.markings, scene.both_lungs):
+        seen *= share
+    scene.added += seen
     heart = heart_density(scene.canvas, scene.anatomy)
     scene.fill(heart)
     scene.added *= 1 - np.float32(0.55) * heart
@@ -130,28 +143,39 @@ def add_blood_and_heart(scene: Scene, signs: tuple[Sign, ...], blood: Array) -> 
 
 
 def soft_thickness(scene: Scene, body: Array) -> Array:
-    """Return the body less its air, and what is added in the chest, in centimetres of water."""
-    air = np.minimum(scene.air, 0.8 * body) * (1 - scene.water)
-    thickness: Array = body - air + scene.added
+    """Return the body, drawn on the whole field, less its air, and with what is added in the chest, in cm of water."""
+    part = scene.canvas.part
+    air = body[part] * np.float32(0.8)
+    np.minimum(air, scene.air, out=air)
+    air *= 1 - scene.water
+    thickness = body.copy()
+    thickness[part] -= air
+    thickness[part] += scene.added
     return thickness
 
 
 def _layers(
     scene: Scene, signs: tuple[Sign, ...], acquisition: Acquisition, tree: np.random.Generator, rng: np.random.Generator
 ) -> Array:
-    canvas, chest = scene.canvas, scene.anatomy
-    blood = vessels(canvas, chest, tree)
-    blood += np.float32(0.25) * canvas.texture(tree)
+    canvas, chest = scene.canvas.whole, scene.anatomy
+    field = canvas.coarse  # what is smooth is brought to the canvas's size at once
+    blood = vessels(scene.canvas, chest, tree) * np.float32(1 - 0.35 * chest.youth)
+    blood += np.float32(0.25) * scene.canvas.texture(tree)
     add_blood_and_heart(scene, signs, blood)
-    body = soft_tissue(canvas, chest, float(rng.uniform(-25, 45))) + breasts(canvas, chest)
+    body = canvas.enlarge(soft_tissue(field, chest, float(rng.uniform(-25, 45))) + breasts(field, chest))
     thickness = soft_thickness(scene, body)
     thickness += skeleton(canvas, chest)
-    thickness -= airways(canvas, chest) + bowel_gas(canvas, chest, rng)
+    smooth = -airways(field, chest)
+    smooth -= bowel_gas(field, chest, rng)
     thickness += aortic_calcium(canvas, chest)
-    thickness += np.float32(0.019) * np.minimum(body, 15) * canvas.texture(tree)
+    mottle = np.minimum(body, 15)
+    mottle *= canvas.texture(tree)
+    mottle *= np.float32(0.019)
+    thickness += mottle
     if acquisition.folds:
-        thickness += skin_folds(canvas, chest, rng)
-    return np.asarray(np.maximum(thickness, 0), np.float32)
+        smooth += skin_folds(field, chest, rng)
+    thickness += canvas.enlarge(smooth)
+    return np.maximum(thickness, 0, out=thickness)
 
 
 def place(thickness: Array, tilt: float, acquisition: Acquisition) -> Array:

@@ -23,8 +23,9 @@ def nodule(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
         side = sign.side if number % 2 == 0 or not sign.both else 1 - sign.side
         centre = scene.place(side, across, 0.18 + 0.72 * (number + down) / count)  # one under the other
         half = (16 + 11 * sign.severity + more) / 2
-        chord = np.sqrt(np.clip(half**2 - scene.canvas.radius(centre) ** 2, 0, None))
-        scene.added += (scene.lungs[0] + scene.lungs[1]) * chord * np.float32(0.2 * density)
+        near, here = scene.canvas.around(centre, half)
+        chord = np.sqrt(np.clip(half**2 - near.radius(centre) ** 2, 0, None))
+        scene.added[here] += scene.both_lungs[here] * chord * np.float32(0.2 * density)
 
 
 def mass(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
@@ -40,13 +41,14 @@ def mass(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
     field = canvas.coarse
     angle = cv2.phase(field.x - np.float32(x) + 0 * field.y, field.y - np.float32(y) + 0 * field.x)
     rim = 1 + sum(much / k * np.cos(k * angle + phase) for k, (much, phase) in enumerate(waves, start=2))
-    rim = canvas.enlarge(np.asarray(rim, np.float32))
-    chord = 2 * np.sqrt(np.clip((half * rim) ** 2 - canvas.radius((x, y)) ** 2, 0, None)) / 10
-    lungs = scene.lungs[0] + scene.lungs[1]
-    scene.added += lungs * chord * np.float32(0.85 + 0.35 * severity)
+    near, here = canvas.around((x, y), 1.5 * half + 16)  # the longest of waves and rays
+    rim = near.enlarge(np.asarray(rim, np.float32))
+    radius, lungs = near.radius((x, y)), scene.both_lungs[here]
+    chord = 2 * np.sqrt(np.clip((half * rim) ** 2 - radius**2, 0, None)) / 10
+    scene.added[here] += lungs * chord * np.float32(0.85 + 0.35 * severity)
     rays = _spicules(x, y, half, rng)
     if spiky >= 0.5:
-        scene.added += lungs * canvas.strokes(rays) * np.clip(canvas.radius((x, y)) - half + 2, 0, 1) * np.float32(0.6)
+        scene.added[here] += lungs * near.strokes(rays) * np.clip(radius - half + 2, 0, 1) * np.float32(0.6)
 
 
 def _spicules(x: float, y: float, half: float, rng: np.random.Generator) -> list[Line]:

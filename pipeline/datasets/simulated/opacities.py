@@ -13,13 +13,13 @@ from typing import Final
 
 import numpy as np
 
-from pipeline.datasets.simulated.anatomy import DIRECTION, LEFT, RIGHT, hilum, lateral_wall, mediastinal_border
+from pipeline.datasets.simulated.anatomy import DIRECTION, LEFT, RIGHT, hilum, lateral_wall
 from pipeline.datasets.simulated.canvas import Array
 from pipeline.datasets.simulated.diffuse import edema, emphysema, fibrosis
 from pipeline.datasets.simulated.nodules import mass, nodule
 from pipeline.datasets.simulated.pleura import effusion, pleural_thickening, pneumothorax
 from pipeline.datasets.simulated.pneumonia import bronchi, pneumonia
-from pipeline.datasets.simulated.scene import Scene
+from pipeline.datasets.simulated.scene import Scene, border
 from pipeline.datasets.simulated.signs import Sign, collapse
 
 
@@ -52,7 +52,7 @@ def hernia(scene: Scene, sign: Sign) -> None:
     distance = canvas.radius((scene.anatomy.shift + 6 + across, middle), 0.9)
     body = canvas.inside(size - distance, 2.5)
     gas = canvas.inside(size - 4 - distance, 2) * canvas.inside(middle + size * level - canvas.y, 1.5)
-    chest = np.clip(scene.lungs[0] + scene.lungs[1], 0, 1)
+    chest = np.clip(scene.both_lungs, 0, 1)
     scene.fill(body * chest * np.float32(0.5 + 0.4 * severity))
     scene.added += body * (1 - gas) * np.float32(0.5 + 0.9 * severity)
     scene.added -= gas * np.float32(1.2 + 6 * severity)
@@ -140,7 +140,7 @@ def _lobe(scene: Scene, side: int, choice: float) -> tuple[Array, float]:
     if side == LEFT and choice < 0.5:
         return canvas.inside(30 - below, 90), 0.4
     # The middle lobe, or the lingula, lies before a lower one along the heart and keeps its border in sight.
-    heart = mediastinal_border(anatomy, side, canvas.rows)[:, None] + np.float32(DIRECTION[side] * anatomy.shift)
+    heart = border(canvas, anatomy, side)[:, None] + np.float32(DIRECTION[side] * anatomy.shift)
     lateral = (0.42 + 0.58 * np.clip((out - heart - 6) / 24, 0, 1)).astype(np.float32)
     return lateral * canvas.inside(below - 34, 70), 0.84
 
@@ -159,7 +159,7 @@ def _infiltration(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
         side = 1 - sign.side if sign.both and number % 2 else sign.side
         if number < 3 + 3 * severity:
             patches += canvas.blob(scene.place(side, across, down), (wide, high)) * np.float32(much)
-    patches = np.clip(patches, 0, 1.2) * (scene.lungs[0] + scene.lungs[1])
+    patches = np.clip(patches, 0, 1.2) * scene.both_lungs
     scene.markings *= 1 + patches * np.float32(0.3 + 0.7 * severity)
     scene.fill(np.clip(patches * np.clip(mottle, 0.15, 1.9) * np.float32(0.14 + 0.28 * severity), 0, 0.9))
 

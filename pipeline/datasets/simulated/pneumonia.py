@@ -84,7 +84,7 @@ def _interstitial(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
         haze = np.clip(haze, 0, 1) * scene.lungs[side]
         scene.markings *= 1 - np.float32(0.4) * haze  # vessels in the haze are blurred
         scene.fill(haze * mottle * np.float32(0.14 + 0.3 * severity))
-    lungs = scene.lungs[0] + scene.lungs[1]
+    lungs = scene.both_lungs
     inner = [(points, 0.45 * width, value) for points, width, value in outer]
     walls = np.clip(canvas.strokes(outer) - np.float32(0.9) * canvas.strokes(inner), 0, 1) + canvas.strokes(rings)
     scene.added += canvas.blur(walls, 0.6) * lungs * np.float32(0.4 + 0.8 * severity)

@@ -1,7 +1,7 @@
 """The layers of one film, in centimetres of water: air in the lungs, what replaces it, and what is added."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from pipeline.datasets.simulated.anatomy import (
     lateral_wall,
     mediastinal_border,
 )
-from pipeline.datasets.simulated.canvas import Array, Canvas, Line
+from pipeline.datasets.simulated.canvas import FIELD_MM, Array, Canvas, Line
 
 _ORDERS = 7  # divisions of the vessels that are drawn
 
@@ -25,7 +25,7 @@ class Scene:
     Attributes
     ----------
     canvas : Canvas
-        The coordinates.
+        The coordinates, of no more of the field than holds the lungs.
     anatomy : Anatomy
         This film's chest, after the findings that change its shape.
     lungs : tuple of ndarray of float32
@@ -50,10 +50,18 @@ class Scene:
 
     def fill(self, share: Array) -> None:
         """Replace a share (0 to 1) of the remaining air by water."""
-        self.water = 1 - (1 - self.water) * (1 - share)
+        filled = 1 - self.water
+        filled *= share
+        filled += self.water
+        self.water = filled
+
+    @cached_property
+    def both_lungs(self) -> Array:
+        """Return the sum of both lungs."""
+        return self.lungs[0] + self.lungs[1]
 
     def outwards(self, side: int) -> Array:
-        """Return the distance from the midline, positive on `side`; shape (1, size), millimetres."""
+        """Return the distance from the midline, positive on `side`; shape (1, columns), millimetres."""
         return self.canvas.x * np.float32(DIRECTION[side])
 
     def place(self, side: int, across: float, down: float) -> tuple[float, float]:
@@ -61,19 +69,21 @@ class Scene:
         y = self.anatomy.apex + down * (self.anatomy.domes[side] - self.anatomy.apex)
         row = np.array([y], np.float32)
         wall = float(lateral_wall(self.anatomy, row)[0])
-        inner = float(np.interp(y, self.canvas.rows, _border(self.canvas, self.anatomy, side)))
+        field = self.canvas.whole
+        inner = float(np.interp(y, field.rows, border(field, self.anatomy, side)))
         return DIRECTION[side] * (inner + across * (wall - inner)), y
 
 
 def lung_mask(canvas: Canvas, anatomy: Anatomy, side: int, inset: float = 0.0) -> Array:
     """Return one lung, 0 to 1, from the midline outwards; `inset` as in `lateral_wall`."""
-    half = slice(0, canvas.size // 2 + 1) if side == 0 else slice(canvas.size // 2 - 1, canvas.size)
+    middle = int(np.searchsorted(canvas.x[0], 0))
+    half = slice(0, middle + 1) if side == 0 else slice(max(0, middle - 1), None)
     across = canvas.x[:, half] * np.float32(DIRECTION[side])
-    walls = canvas.inside(lateral_wall(anatomy, canvas.y, inset) - across, 2.5)
-    walls *= canvas.inside(diaphragm(anatomy, side, across) - canvas.y, 4)
+    walls = canvas.between(lateral_wall(anatomy, canvas.y, inset), across, 2.5)
+    walls *= canvas.between(diaphragm(anatomy, side, across), canvas.y, 4)
     # The apex is rounded medially too: its summit lies over the first rib, not beside the spine.
     summit = anatomy.apex + 0.8 * inset + 0.019 * np.maximum(66 - across, 0) ** 2
-    walls *= canvas.inside(canvas.y - summit, 3)
+    walls *= canvas.between(canvas.y, summit, 3)
     walls *= canvas.inside(across)
     mask = canvas.empty()
     mask[:, half] = walls
@@ -87,19 +97,28 @@ def _border(canvas: Canvas, anatomy: Anatomy, side: int) -> Array:
     return border
 
 
+def border(canvas: Canvas, anatomy: Anatomy, side: int) -> Array:
+    """Return `mediastinal_border` at the rows of a canvas, shape (rows,)."""
+    return _border(canvas.whole, anatomy, side)[canvas.part[0]]
+
+
 def mediastinum(canvas: Canvas, anatomy: Anatomy) -> Array:
     """Return the silhouette of mediastinum and heart, 0 to 1; soft at its edge because the heart beats."""
-    right = _border(canvas, anatomy, 0)[:, None] - np.float32(anatomy.shift)
-    left = _border(canvas, anatomy, 1)[:, None] + np.float32(anatomy.shift)
+    right = border(canvas, anatomy, 0)[:, None] - np.float32(anatomy.shift)
+    left = border(canvas, anatomy, 1)[:, None] + np.float32(anatomy.shift)
     mask: Array = canvas.inside(canvas.x + right, 3) * canvas.inside(left - canvas.x, 3)
     return mask
 
 
 def heart_density(canvas: Canvas, anatomy: Anatomy) -> Array:
     """Return the share of air that mediastinum and heart take the place of: less at their rounded border, 0 to 1."""
-    field = canvas.coarse
-    right = field.x + (_border(field, anatomy, 0)[:, None] - np.float32(anatomy.shift))
-    left = (_border(field, anatomy, 1)[:, None] + np.float32(anatomy.shift)) - field.x
+    return canvas.enlarge(_heart(canvas.coarse, anatomy))
+
+
+@lru_cache(maxsize=4)  # `boxes` draws the same chest with and without a finding
+def _heart(field: Canvas, anatomy: Anatomy) -> Array:
+    right = field.x + (border(field, anatomy, 0)[:, None] - np.float32(anatomy.shift))
+    left = (border(field, anatomy, 1)[:, None] + np.float32(anatomy.shift)) - field.x
     deep: Array = np.minimum(right, left)
     edge = field.inside(deep, 3)
     # The ray that grazes a rounded border meets little of it: half of the step comes within the next centimetres.
@@ -117,46 +136,57 @@ def heart_density(canvas: Canvas, anatomy: Anatomy) -> Array:
     lower = np.float32(0.3) * field.inside(field.y - (anatomy.heart_base - 6), 26)
     deep += step + np.float32(0.22) * chord + lower
     deep *= edge
-    return canvas.enlarge(deep)
+    deep.flags.writeable = False
+    return deep
+
+
+def _thorax(canvas: Canvas, anatomy: Anatomy) -> Canvas:
+    """Return the part of the field that holds all air of the chest, with some millimetres to spare on all sides.
+
+    Below it is the posterior recess (`_recess`), or the sulcus that gas deepens (`pleura.pneumothorax`).
+    """
+    wide = anatomy.half_width + 12
+    return canvas.window(-wide, anatomy.apex - 12, wide, max(anatomy.domes) + max(anatomy.angle_drop) + 56)
 
 
 def new_scene(canvas: Canvas, anatomy: Anatomy) -> Scene:
-    """Return the empty chest: two aerated lungs, nothing in them.
+    """Return the empty chest: two aerated lungs, nothing in them; on the part of `canvas` that holds them.
 
     About 12 cm of the 19 cm of an average adult's chest are lung, three quarters of them air.
     """
+    canvas = _thorax(canvas, anatomy)
     lungs = (lung_mask(canvas, anatomy, 0), lung_mask(canvas, anatomy, 1))
+    both = lungs[0] + lungs[1]
     field = canvas.coarse
     wall = np.maximum(lateral_wall(anatomy, field.y), 1)
     offset = np.clip((np.abs(field.x) / wall - 0.5) / 0.5, -1, 1)
     depth = (0.22 + 0.78 * np.sqrt(1 - offset**2)) * np.sqrt(np.clip((field.y - anatomy.apex) / 90, 0.2, 1))
     # The chest is deepest in its middle; below, liver and spleen rise into it from behind and before.
     depth = depth * (1 - 0.05 * np.clip((field.y - (anatomy.apex + 120)) / 120, 0, 1))
-    air = canvas.enlarge((depth * (11.1 * anatomy.aeration)).astype(np.float32)) * (lungs[0] + lungs[1])
-    air += _recess(canvas, anatomy, lungs)
-    markings = canvas.empty() + np.float32(1)
+    air = canvas.enlarge((depth * (11.1 * anatomy.aeration)).astype(np.float32)) * both
+    air += _recess(canvas, anatomy) * (1 - both)
     return Scene(
         canvas=canvas,
         anatomy=anatomy,
         lungs=lungs,
-        air=air.astype(np.float32),
+        air=air,
         water=canvas.empty(),
         added=canvas.empty(),
-        markings=markings,
+        markings=np.ones(canvas.shape, np.float32),
     )
 
 
-def _recess(canvas: Canvas, anatomy: Anatomy, lungs: tuple[Array, Array]) -> Array:
-    """Return the air behind the domes, in the posterior recess, in centimetres."""
-    field = canvas.coarse
-    wall = lateral_wall(anatomy, field.y)
-    behind = field.empty()
+def _recess(canvas: Canvas, anatomy: Anatomy) -> Array:
+    """Return the air behind the domes, in the posterior recess, in centimetres; to be drawn outside the lungs."""
+    behind = canvas.coarse.empty()
     for side in (0, 1):
-        across = field.x * np.float32(DIRECTION[side])
-        below = field.y - diaphragm(anatomy, side, across)
-        fade = np.clip(1 - below / 42, 0, 1) * field.inside(across - 20, 20) * field.inside(wall - 4 - across, 6)
-        behind += fade**1.5
-    return canvas.enlarge(behind) * (1 - lungs[0] - lungs[1]) * np.float32(2.2 * anatomy.aeration)
+        left, right = sorted((0.0, DIRECTION[side] * anatomy.half_width))
+        field = canvas.coarse.window(left, anatomy.apex, right, FIELD_MM / 2)
+        across, wall = field.x * np.float32(DIRECTION[side]), lateral_wall(anatomy, field.y)
+        fade = field.between(diaphragm(anatomy, side, across) + 21, field.y, 42)
+        fade *= field.inside(across - 20, 20) * field.between(wall - 4, across, 6)
+        behind[field.part] += fade * np.sqrt(fade)
+    return canvas.enlarge(behind * np.float32(2.2 * anatomy.aeration))
 
 
 def vessels(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> Array:
@@ -216,6 +246,5 @@ def vessels(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> Array
     roots_of_lung = field.blur(field.strokes(trunks), 2.6) * np.float32(2)
     for side in (0, 1):
         roots_of_lung += field.blob(hilum(anatomy, side), (9, 17)) * np.float32(1.1)
-    tree = canvas.blur(canvas.strokes(reversed(lines)), 0.45)
-    tree *= np.float32(2.9)
-    return np.maximum(tree, canvas.enlarge(roots_of_lung))
+    tree = canvas.blur(canvas.strokes(reversed(lines), full=2.9), 0.45)
+    return np.maximum(tree, canvas.enlarge(roots_of_lung), out=tree)

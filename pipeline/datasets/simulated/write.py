@@ -26,6 +26,15 @@ from pipeline.params import SimulateParams
 
 Pixels = npt.NDArray[np.uint8]
 
+# Quantum noise repeats nothing, so that to look for repetitions costs time and gains no byte.
+_COLOUR_PNG: Final = (cv2.IMWRITE_PNG_COMPRESSION, 1)
+_GRAY_PNG: Final = (
+    *_COLOUR_PNG,
+    cv2.IMWRITE_PNG_STRATEGY,
+    cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
+    cv2.IMWRITE_PNG_FILTER,
+    cv2.IMWRITE_PNG_FILTER_UP,
+)
 _LEFTOVER: Final = re.compile(r"\.partial-[0-9a-f]{8}")
 
 
@@ -113,7 +122,7 @@ def _file(params: SimulateParams, patient: Patient, film: Film, kind: Kind | Non
 
 def png_bytes(pixels: npt.NDArray[Any]) -> bytes:
     """Encode gray or BGRA pixels of 8 bits; in memory, because cv2.imwrite cannot open non-ASCII names on Windows."""
-    done, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    done, data = cv2.imencode(".png", pixels, _GRAY_PNG if pixels.ndim == 2 else _COLOUR_PNG)
     assert done
     return data.tobytes()
 
