@@ -5,8 +5,9 @@
 
 MODEL is what `make train` leaves in models/ (`training.json` lies beside it), ARCHIVE the set as Kaggle serves it.
 
-`score`: the model as it is, on all images that `cxr ingest` keeps. The measure named beforehand is the AUROC of its
-output Pneumonia; all its other outputs stand beside it, and how sharp and how bright the images are.
+`score`: the model as it is, on all images that `cxr ingest` keeps, or on those of the patients of some `--splits`. The
+measure named beforehand is the AUROC of its output Pneumonia; all its other outputs stand beside it, and how sharp and
+how bright the images are.
 
 `train`: a tenth of the training and of the validation patients of the preset `pneumonia`, all test patients, images of
 the model's size. Each seed trains from random weights, from the model's backbone with the same recipe in every other
@@ -107,8 +108,8 @@ def subset(splits: pd.DataFrame, manifest: pd.DataFrame, share: float) -> pd.Dat
     return splits[splits["patient_id"].isin(kept)]
 
 
-def score(model: Path, folder: Path) -> None:
-    """Print the AUROC of the model's outputs on all images of a folder."""
+def score(model: Path, folder: Path, splits: list[str]) -> None:
+    """Print the AUROC of the model's outputs on the images of a folder's splits."""
     load_tensorflow()
     from pipeline.evaluate import probabilities_of
     from pipeline.model import load_model
@@ -119,14 +120,14 @@ def score(model: Path, folder: Path) -> None:
     findings = read_json(model.with_name("training.json"))["findings"]
     if PRIMARY not in findings:
         raise UserError(f"{model} has no output {PRIMARY}; a model trained on the simulated films is needed")
-    rows = pd.concat([data.rows(split) for split in SPLITS])
-    outputs = np.concatenate([probabilities_of(network, data, split, flip=False) for split in SPLITS]).astype(
+    rows = pd.concat([data.rows(split) for split in splits])
+    outputs = np.concatenate([probabilities_of(network, data, split, flip=False) for split in splits]).astype(
         np.float64
     )
     labels = rows[PRIMARY].to_numpy(np.float64)
     resamples = resample(rows["patient_id"].to_numpy(str), labels[:, None], SCORED)
     pixels = np.concatenate(
-        [batch for split in SPLITS for batch in images_in_order(data, split, 64).as_numpy_iterator()]
+        [batch for split in splits for batch in images_in_order(data, split, 64).as_numpy_iterator()]
     )
     wanted = {name: outputs[:, findings.index(name)] for name in (PRIMARY, *sorted({*findings} - {PRIMARY}))}
     wanted |= {"(sharpness alone)": sharpness(pixels), "(mean gray alone)": pixels.mean(axis=(1, 2, 3))}
@@ -218,6 +219,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("archive", type=Path)
     parser.add_argument("--work", type=Path, required=True, help="folder for the images and the trainings")
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS), help="score: whose images")
     parser.add_argument("--share", type=float, default=0.1, help="train: of the training and validation patients")
     parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
     parser.add_argument("--backbone", default="ResNet50", help="the model's")
@@ -230,7 +232,7 @@ def main() -> None:
         folder = args.work / args.what
         prepare(folder, params, args.share if args.what == "train" else 1)
         if args.what == "score":
-            score(args.model, folder)
+            score(args.model, folder, args.splits)
         else:
             train(args.model, folder, params, args.seeds)
     except UserError as error:

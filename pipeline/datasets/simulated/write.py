@@ -55,7 +55,7 @@ def write_tree(params: SimulateParams, out: Path, workers: int | None) -> int:
     images = staging / "sample" / "images"
     images.mkdir(parents=True)
     try:
-        draw = partial(_draw_patient, params, images)
+        draw = partial(draw_patient_files, params, images)
         numbers = range(1, params.patients + 1)
         rows = tables.Rows()
         for some in run_all(draw, numbers, "drawing radiographs", workers, 8, "patients"):
@@ -91,7 +91,8 @@ def _clear(out: Path) -> None:
         shutil.rmtree(path)
 
 
-def _draw_patient(params: SimulateParams, images: Path, number: int) -> tables.Rows:
+def draw_patient_files(params: SimulateParams, images: Path, number: int) -> tables.Rows:
+    """Write all films of patient `number` to the folder `images`; return their rows of the tables."""
     patient, rows = draw_patient(params, number), tables.Rows()
     for film, labels in zip(patient.films, mined_labels(params, patient), strict=True):
         kind = spoiling(params, film)
