@@ -11,6 +11,7 @@ from pipeline.datasets.simulated.anatomy import Anatomy, draw_anatomy
 from pipeline.datasets.simulated.child import as_child
 from pipeline.datasets.simulated.cohort import Patient, draw_patient
 from pipeline.datasets.simulated.film import Acquisition, breathe, expose
+from pipeline.datasets.simulated.signs import Sign, reshape
 from pipeline.params import SimulateParams
 
 SIZE = 220  # pixels of 2 mm
@@ -29,8 +30,8 @@ def chest(seed: int, age: int) -> Anatomy:
     return replace(child, tilt=0.0, raised=False)
 
 
-def film(anatomy: Anatomy) -> np.ndarray:
-    return expose(SIZE, anatomy, (), STILL, np.random.default_rng(1), np.random.default_rng(2)).astype(np.float64)
+def film(anatomy: Anatomy, *signs: Sign) -> np.ndarray:
+    return expose(SIZE, anatomy, signs, STILL, np.random.default_rng(1), np.random.default_rng(2)).astype(np.float64)
 
 
 def test_as_many_are_children_as_the_knob_says() -> None:
@@ -87,3 +88,18 @@ def test_raised_arms_leave_the_flanks_free() -> None:
     flank, above = (slice(150, 165), slice(3, 12)), (slice(2, 20), slice(14, 40))
     assert film(down)[flank].max() > film(up)[flank].max() + 20
     assert film(up)[above].max() > film(down)[above].max() + 20
+
+
+def test_pneumonia_of_a_child_is_a_haze_of_its_lungs() -> None:
+    """Cherian et al. 2005: densities all over and lost volume; an adult's focus leaves the rest of the lung alone."""
+    sign = Sign(name="Pneumonia", severity=0.8, side=1, both=False, seed=1)
+    upper = slice(60, 85), slice(140, 165)  # y -100 to -50, x 60 to 110 mm; the focus lies lower
+    brighter = {}
+    for age in (2, 14):
+        changes = [film(each, sign) - film(each) for each in (chest(seed, age) for seed in range(4))]
+        brighter[age] = float(np.mean([change[upper].mean() for change in changes]))
+    assert brighter[2] > 12 > 6 > brighter[14] > 0, brighter
+    child, adult = chest(1, 2), draw_anatomy(np.random.default_rng(1))
+    assert reshape(child, sign).domes[1] < child.domes[1] - 5
+    assert reshape(child, sign).domes[0] == child.domes[0]
+    assert reshape(adult, sign) == adult

@@ -2,7 +2,9 @@
 
 One focus, foci in both lungs, or thick bronchi in a haze about both hila (bronchopneumonia and the interstitial pattern
 of Vilar et al., Eur J Radiol 2004;51:102-113; the latter, the usual one of viruses: Kim et al., RadioGraphics
-2002;22:S137-S149). The lobar form is drawn as consolidation.
+2002;22:S137-S149). The lobar form is drawn as consolidation. In a child each comes in a haze of its lungs: "other
+infiltrates" of the World Health Organization, a lacy pattern of linear and patchy densities with peribronchial
+thickening and areas of lost volume (Cherian et al., Bull World Health Organ 2005;83:353-359).
 """
 
 from typing import Literal
@@ -28,18 +30,31 @@ def form(sign: Sign) -> Literal["focus", "foci", "interstitial"]:
 
 
 def pneumonia(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
-    """Draw pneumonia in its form."""
+    """Draw pneumonia in its form, in a child within a haze."""
     kind = form(sign)
     if kind == "focus":
         _focus(scene, sign, rng, sign.side, (0.25, 0.5), (0.65, 0.85))
-        return
-    rng.random()  # the one that the form was drawn with
-    if kind == "interstitial":
+    elif kind == "interstitial":
+        rng.random()  # the one that the form was drawn with
         _interstitial(scene, sign, rng)
-        return
-    for side in (RIGHT, LEFT):
-        _focus(scene, sign, rng, side, (0.2, 0.62), (0.6, 0.88))
-        _focus(scene, sign, rng, side, (0.2, 0.3), (0.6, 0.55), much=0.55)
+    else:
+        rng.random()
+        for side in (RIGHT, LEFT):
+            _focus(scene, sign, rng, side, (0.2, 0.62), (0.6, 0.88))
+            _focus(scene, sign, rng, side, (0.2, 0.3), (0.6, 0.55), much=0.55)
+    if scene.anatomy.youth > 0:
+        _haze(scene, sign, rng)
+
+
+def _haze(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
+    """Fill all of a lung, or of both, a little, most about the hilum."""
+    canvas = scene.canvas
+    for side in sign.sides:
+        haze = np.float32(0.75) * (1 + 0.12 * canvas.noise(rng, 40) + 0.08 * canvas.noise(rng, 10))
+        haze += np.float32(0.25) * canvas.blob(hilum(scene.anatomy, side), (45, 60))
+        haze = np.clip(haze, 0, 1) * scene.lungs[side]
+        scene.markings *= 1 - np.float32(0.4) * haze
+        scene.fill(haze * np.float32(scene.anatomy.youth * (0.15 + 0.35 * sign.severity)))
 
 
 def _focus(

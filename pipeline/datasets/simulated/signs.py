@@ -62,6 +62,7 @@ def reshape(anatomy: Anatomy, sign: Sign) -> Anatomy:
     - Atelectasis: "reduced volume", the diaphragm of that side raised, the mediastinum drawn towards it (Hansell 2008);
       a collapsed upper lobe raises the fissure instead of the diaphragm.
     - Fibrosis: reduced volume of both lungs, mostly of the bases (Hansell 2008, "pulmonary fibrosis").
+    - Pneumonia: areas of lost volume in a child (Cherian et al., Bull World Health Organ 2005;83:353-359).
     - Pneumothorax and effusion: a large one pushes the mediastinum to the other side.
     """
     change = _CHANGES.get(sign.name)
@@ -106,6 +107,12 @@ def _fibrosis(anatomy: Anatomy, sign: Sign) -> Anatomy:
     )
 
 
+def _pneumonia(anatomy: Anatomy, sign: Sign) -> Anatomy:
+    lift = anatomy.youth * (3 + 11 * sign.severity)
+    right, left = (dome - lift * (side in sign.sides) for side, dome in enumerate(anatomy.domes))
+    return replace(anatomy, domes=(right, left))
+
+
 def _pneumothorax(anatomy: Anatomy, sign: Sign) -> Anatomy:
     domes, tension = list(anatomy.domes), max(0.0, sign.severity - 0.5)
     domes[sign.side] += 16 * tension
@@ -123,5 +130,6 @@ _CHANGES: Final[dict[str, Callable[[Anatomy, Sign], Anatomy]]] = {
     "Effusion": _effusion,
     "Emphysema": _emphysema,
     "Fibrosis": _fibrosis,
+    "Pneumonia": _pneumonia,
     "Pneumothorax": _pneumothorax,
 }
