@@ -26,6 +26,8 @@ def wait_after(epoch: int, step: int) -> None:
     """Wait in the callback that Keras calls after a step; it does its work first."""
     from pipeline.quiet import load_tensorflow
 
+    # What a shell starts in the background ignores Ctrl-C, and its children with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     load_tensorflow()
     from pipeline.training.callbacks import StopAtNaN
 
