@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.datasets.simulated.anatomy import DIRECTION, LEFT, Anatomy, diaphragm, hilum
+from pipeline.datasets.simulated.anatomy import DIRECTION, LEFT, Anatomy, diaphragm, extended, hilum
 from pipeline.datasets.simulated.canvas import Array, Canvas, Line
 
 _Points = npt.NDArray[np.float64]
@@ -153,5 +153,4 @@ def _limb(field: Canvas, start: _Points, end: _Points, radius: float) -> Array:
 
 def _smooth(values: npt.NDArray[np.float64], window: float) -> Array:
     width = 2 * max(1, round(window / 2)) + 1
-    padded = np.concatenate([np.full(width // 2, values[0]), values, np.full(width // 2, values[-1])])
-    return np.convolve(padded, np.ones(width) / width, mode="valid").astype(np.float32)
+    return np.convolve(extended(values, width // 2), np.ones(width) / width, mode="valid").astype(np.float32)

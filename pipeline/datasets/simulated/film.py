@@ -92,7 +92,7 @@ def expose(
 
 
 def metered(acquisition: Acquisition, anatomy: Anatomy) -> Acquisition:
-    """Return the acquisition with the exposure that this patient's size asks for, as a phototimer gives it."""
+    """Return the acquisition as this patient asks for it: exposure by his size (a phototimer's), a child's contrast."""
     exposure = acquisition.exposure + 0.8 * anatomy.habitus + 0.15 * anatomy.breast
     # A small body scatters little, and a lower tube voltage gives more contrast.
     return replace(
@@ -159,7 +159,8 @@ def _layers(
 ) -> Array:
     canvas, chest = scene.canvas.whole, scene.anatomy
     field = canvas.coarse  # what is smooth is brought to the canvas's size at once
-    blood = vessels(scene.canvas, chest, tree) * np.float32(1 - 0.35 * chest.youth)
+    blood = vessels(scene.canvas, chest, tree)
+    blood *= np.float32(1 - 0.35 * chest.youth)  # seen less in small lungs
     blood += np.float32(0.25) * scene.canvas.texture(tree)
     add_blood_and_heart(scene, signs, blood)
     body = canvas.enlarge(soft_tissue(field, chest, float(rng.uniform(-25, 45))) + breasts(field, chest))

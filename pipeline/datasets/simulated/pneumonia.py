@@ -32,13 +32,13 @@ def form(sign: Sign) -> Literal["focus", "foci", "interstitial"]:
 def pneumonia(scene: Scene, sign: Sign, rng: np.random.Generator) -> None:
     """Draw pneumonia in its form, in a child within a haze."""
     kind = form(sign)
+    if kind != "focus":
+        rng.random()  # the one that the form was drawn with
     if kind == "focus":
         _focus(scene, sign, rng, sign.side, (0.25, 0.5), (0.65, 0.85))
     elif kind == "interstitial":
-        rng.random()  # the one that the form was drawn with
         _interstitial(scene, sign, rng)
     else:
-        rng.random()
         for side in (RIGHT, LEFT):
             _focus(scene, sign, rng, side, (0.2, 0.62), (0.6, 0.88))
             _focus(scene, sign, rng, side, (0.2, 0.3), (0.6, 0.55), much=0.55)
